@@ -1,0 +1,151 @@
+//! What a command caused besides its reply: changes, propagation, and what becomes of the
+//! connection. Made by the engine for each command, filled by the handler, consumed by the engine.
+
+use std::time::Duration;
+
+/// Effects of one command. Cleared and reused by the engine; nothing here allocates unless the
+/// command rewrites what is propagated.
+#[derive(Debug, Default)]
+pub struct Effects {
+    /// Number of changes to the dataset (`rdb_changes_since_last_save` counts them).
+    dirty: u64,
+    propagation: Propagation,
+    /// RESP encoded commands that replace the request in the replication stream.
+    rewritten: Vec<u8>,
+    rewritten_count: u32,
+    next: Next,
+}
+
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Propagation {
+    /// The request itself, when it changed something.
+    #[default]
+    Request,
+    /// What the handler wrote into `rewritten` (nothing, where it wrote nothing).
+    Rewritten,
+}
+
+/// What the engine does with the connection after the command.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub enum Next {
+    /// Goes on with the next request.
+    #[default]
+    Continue,
+    /// Closes once the reply has been written.
+    Close,
+    /// `WAIT`: no reply yet; the engine answers with the number of replicas.
+    AwaitReplicas {
+        /// Replicas wanted.
+        count: u32,
+        /// Longest wait; `None` is for ever.
+        timeout: Option<Duration>,
+    },
+    /// `PSYNC`/`SYNC`: the connection becomes a replica's link.
+    BecomeReplica(PsyncRequest),
+    /// `EXEC`: the engine runs what was queued and writes its replies.
+    RunTransaction,
+    /// `SHUTDOWN`: the server ends.
+    Shutdown(ShutdownMode),
+}
+
+/// What a replica asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PsyncRequest {
+    /// `SYNC`: the snapshot at once, no acknowledgements.
+    Full,
+    /// `PSYNC replid offset`: a continuation where possible; `failover` asks the receiver to
+    /// promote itself first.
+    Continue {
+        /// The history asked for, 40 hex digits, or `?`.
+        replid: Vec<u8>,
+        /// First byte wanted, or -1.
+        offset: i64,
+        /// `FAILOVER` followed the offset.
+        failover: Failover,
+    },
+}
+
+/// Whether a `PSYNC` carried the word `FAILOVER`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failover {
+    /// It did: the sender wants the receiver to become master.
+    Requested,
+    /// A plain synchronization.
+    No,
+}
+
+/// How `SHUTDOWN` treats the data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ShutdownMode {
+    /// Saves where save points are configured.
+    Default,
+    /// Saves always.
+    Save,
+    /// Saves never.
+    NoSave,
+}
+
+impl Effects {
+    /// Reports `count` changes; the request is propagated as it is unless rewritten.
+    pub fn changed(&mut self, count: u64) {
+        self.dirty += count;
+    }
+
+    /// Number of changes so far.
+    pub fn dirty(&self) -> u64 {
+        self.dirty
+    }
+
+    /// Propagates this command instead of the request (several calls add up, in order).
+    pub fn propagate<'a, I>(&mut self, command: I)
+    where
+        I: IntoIterator<Item = &'a [u8], IntoIter: ExactSizeIterator>,
+    {
+        self.propagation = Propagation::Rewritten;
+        self.rewritten_count += 1;
+        resp::encode_command(&mut self.rewritten, command);
+    }
+
+    /// Propagates nothing for this command although it changed something.
+    pub fn propagate_nothing(&mut self) {
+        self.propagation = Propagation::Rewritten;
+    }
+
+    /// Sets what becomes of the connection.
+    pub fn then(&mut self, next: Next) {
+        self.next = next;
+    }
+
+    /// Takes what becomes of the connection.
+    pub fn take_next(&mut self) -> Next {
+        std::mem::take(&mut self.next)
+    }
+
+    /// Whether the connection simply goes on.
+    pub fn continues(&self) -> bool {
+        self.next == Next::Continue
+    }
+
+    /// What to propagate in place of the request: `None` for the request itself.
+    pub fn rewritten(&self) -> Option<(&[u8], u32)> {
+        match self.propagation {
+            Propagation::Request => None,
+            Propagation::Rewritten => Some((&self.rewritten, self.rewritten_count)),
+        }
+    }
+
+    /// Makes it ready for the next command, keeping its buffer unless it has grown large.
+    pub fn clear(&mut self) {
+        const KEEP_BYTES: usize = 64 * 1024;
+        self.dirty = 0;
+        if self.propagation == Propagation::Rewritten {
+            self.propagation = Propagation::Request;
+            self.rewritten.clear();
+            self.rewritten.shrink_to(KEEP_BYTES);
+            self.rewritten_count = 0;
+        }
+        if self.next != Next::Continue {
+            self.next = Next::Continue;
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! What commands may ask of the rest of the server: a port that the engine implements.
+//!
+//! Commands about the server itself (INFO, CONFIG, CLIENT, REPLICAOF …) reach everything but the
+//! keyspace through [`Host`], so that this layer knows neither the engine nor a socket. Each trait
+//! is one concern; the engine implements each in a file of the same name in `engine/host/`.
+
+use std::time::Duration;
+
+use super::{CommandError, session::Session};
+
+/// Everything a command may ask. Implemented by the engine.
+pub trait Host: AuthHost + ClientHost {}
+
+impl<T: AuthHost + ClientHost> Host for T {}
+
+/// Users and passwords.
+pub trait AuthHost {
+    /// Logs the session in, or answers `WRONGPASS …`.
+    fn authenticate(
+        &mut self,
+        session: &mut Session,
+        user: &[u8],
+        password: &[u8],
+    ) -> Result<(), CommandError>;
+
+    /// Whether user `default` is open to everybody (no password configured).
+    fn default_user_is_open(&self) -> OpenDefault;
+}
+
+/// Whether a connection is logged in as `default` from its start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OpenDefault {
+    /// No password is configured.
+    Yes,
+    /// A password is required.
+    No,
+}
+
+/// Other connections.
+pub trait ClientHost {
+    /// One line for each connection, as `CLIENT LIST` shows them.
+    fn client_list(&self, filter: &ClientFilter) -> String;
+
+    /// The line of one session, as `CLIENT INFO` shows it.
+    fn client_info(&self, session: &Session) -> String;
+
+    /// Closes the connections that match and answers their number. `own` is the caller's id.
+    fn kill_clients(&mut self, filter: &ClientFilter, own: u64) -> Killed;
+
+    /// Publishes the session's name, database and login for the lists of others.
+    fn publish_session(&self, session: &Session);
+
+    /// Holds commands of every client back for `duration` from now.
+    fn pause(&mut self, kind: PauseKind, duration: Duration, now_ms: i64);
+
+    /// Ends a pause.
+    fn unpause(&mut self);
+}
+
+/// Result of `CLIENT KILL`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Killed {
+    /// Connections closed.
+    pub count: u64,
+    /// Whether the caller's own connection was among them; it closes after its reply.
+    pub own: super::session::Switch,
+}
+
+/// What a pause holds back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PauseKind {
+    /// Commands that may write.
+    Writes,
+    /// Every command.
+    All,
+}
+
+/// The type of a connection, as `CLIENT LIST TYPE` names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClientType {
+    /// An ordinary client.
+    Normal,
+    /// Our link to a master.
+    Master,
+    /// A replica's link to us.
+    Replica,
+    /// A subscriber.
+    PubSub,
+}
+
+/// Which connections a `CLIENT LIST` or `CLIENT KILL` means; empty fields match all.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ClientFilter {
+    /// Of this type.
+    pub kind: Option<ClientType>,
+    /// With one of these ids.
+    pub ids: Vec<u64>,
+    /// With this peer address, `ip:port`.
+    pub address: Option<Vec<u8>>,
+    /// With this local address.
+    pub local_address: Option<Vec<u8>>,
+    /// Logged in as this user.
+    pub user: Option<Vec<u8>>,
+    /// Connected for at least so many seconds.
+    pub min_age_s: Option<u64>,
+    /// Leave the caller out.
+    pub skip_me: super::session::Switch,
+}

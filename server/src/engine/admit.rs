@@ -1,0 +1,173 @@
+//! Every gate a request passes before it runs, in the order of Redis: known, arity, authentication,
+//! lease, pause, read-only, stale, loading, memory, enough replicas.
+
+use resp::Args;
+
+use super::{Lease, State, clock, execute::find, execute::Origin};
+use crate::command::{
+    CommandError, Flags,
+    host::PauseKind,
+    session::{Scope, Session},
+    table::CommandEntry,
+};
+
+/// Why a request does not run.
+#[derive(Debug, PartialEq)]
+pub enum Refusal {
+    /// Clients are paused: present the request again later.
+    Paused,
+    /// The error reply, and the command it concerns where it is known.
+    Error(Option<&'static CommandEntry>, CommandError),
+}
+
+impl PartialEq for CommandEntry {
+    fn eq(&self, other: &Self) -> bool {
+        self.id == other.id
+    }
+}
+
+const NO_AUTH: CommandError = CommandError::new("NOAUTH Authentication required.");
+const READ_ONLY: CommandError =
+    CommandError::new("READONLY You can't write against a read only replica.");
+const NO_LEASE: CommandError = CommandError::new(
+    "NOREPLICAS This master has not been acknowledged by a majority of its set in time; \
+     it serves again when it is, or a new master is chosen.",
+);
+const LOADING: CommandError =
+    CommandError::new("LOADING Redis is loading the dataset in memory");
+const MASTER_DOWN: CommandError = CommandError::new(
+    "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.",
+);
+const OUT_OF_MEMORY: CommandError =
+    CommandError::new("OOM command not allowed when used memory > 'maxmemory'.");
+const NO_REPLICAS: CommandError =
+    CommandError::new("NOREPLICAS Not enough good replicas to write.");
+const MISCONF: CommandError = CommandError::new(
+    "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to \
+     disk. Commands that may modify the data set are disabled, because this instance is \
+     configured to report errors during writes if RDB snapshotting fails \
+     (stop-writes-on-bgsave-error option). Please check the Redis logs for details about the RDB \
+     error.",
+);
+
+impl State {
+    /// Finds the command and checks every gate.
+    pub(super) fn admit(
+        &mut self,
+        session: &Session,
+        args: Args<'_>,
+        origin: Origin,
+    ) -> Result<&'static CommandEntry, Refusal> {
+        let Some(entry) = find(args) else {
+            return Err(Refusal::Error(None, unknown(args)));
+        };
+        if !entry.spec.accepts(args.len()) {
+            let error = CommandError::wrong_arity(&entry.full_name);
+            return Err(Refusal::Error(Some(entry), error));
+        }
+        if origin != Origin::Client {
+            return Ok(entry);
+        }
+        let flags = entry.spec.flags;
+        self.check_login(session, entry)
+            .and_then(|()| self.check_role(flags))
+            .and_then(|()| self.check_state(session, entry))
+            .map_err(|error| Refusal::Error(Some(entry), error))?;
+        if self.is_paused(flags, entry) {
+            return Err(Refusal::Paused);
+        }
+        Ok(entry)
+    }
+
+    fn check_login(&self, session: &Session, entry: &CommandEntry) -> Result<(), CommandError> {
+        if entry.spec.flags.contains(Flags::NO_AUTH) {
+            return Ok(());
+        }
+        let Some(login) = &session.login else { return Err(NO_AUTH) };
+        const REPLICATION_COMMANDS: [&str; 5] = ["ping", "replconf", "psync", "sync", "select"];
+        match login.scope {
+            Scope::Everything => Ok(()),
+            Scope::Replication if REPLICATION_COMMANDS.contains(&entry.spec.name) => Ok(()),
+            Scope::Replication => Err(CommandError::owned(format!(
+                "NOPERM User {} has no permissions to run the '{}' command",
+                login.user, entry.full_name
+            ))),
+        }
+    }
+
+    /// A write needs a master (or a writable replica) with enough good replicas.
+    fn check_role(&self, flags: Flags) -> Result<(), CommandError> {
+        if !flags.contains(Flags::WRITE) {
+            return Ok(());
+        }
+        let config = &self.core.config;
+        if self.core.replication.refuses_writes(config) {
+            return Err(READ_ONLY);
+        }
+        if !self.core.replication.has_enough_good_replicas(config, clock::monotonic_ms) {
+            return Err(NO_REPLICAS);
+        }
+        if self.core.saving_failed() {
+            return Err(MISCONF);
+        }
+        Ok(())
+    }
+
+    fn check_state(&mut self, _: &Session, entry: &CommandEntry) -> Result<(), CommandError> {
+        let flags = entry.spec.flags;
+        if self.core.shared.serve_until_ms.has_lapsed(clock::monotonic_ms) == Lease::Lapsed
+            && !flags.contains(Flags::STALE)
+        {
+            return Err(NO_LEASE);
+        }
+        if self.core.shared.is_loading() && !flags.contains(Flags::LOADING) {
+            return Err(LOADING);
+        }
+        if self.core.replication.is_stale(&self.core.config) && !flags.contains(Flags::STALE) {
+            return Err(MASTER_DOWN);
+        }
+        if flags.contains(Flags::DENYOOM) && self.keyspace.is_over_memory_limit() {
+            return Err(OUT_OF_MEMORY);
+        }
+        Ok(())
+    }
+
+    fn is_paused(&mut self, flags: Flags, entry: &CommandEntry) -> bool {
+        let Some(pause) = self.core.pause else { return false };
+        if pause.until_ms <= self.now_ms {
+            self.core.pause = None;
+            return false;
+        }
+        match pause.kind {
+            PauseKind::Writes => {
+                flags.contains(Flags::WRITE)
+                    || flags.contains(Flags::MAY_REPLICATE)
+                    || entry.spec.name == "exec"
+            }
+            // The command that ends the pause must pass.
+            PauseKind::All => entry.full_name != "client|unpause",
+        }
+    }
+}
+
+/// `ERR unknown command 'name', with args beginning with: 'a' 'b' `, as Redis cuts it.
+fn unknown(args: Args<'_>) -> CommandError {
+    const MAX_SHOWN_BYTES: usize = 128;
+    let show = |bytes: &[u8]| {
+        String::from_utf8_lossy(&bytes[..bytes.len().min(MAX_SHOWN_BYTES)])
+            .replace(['\r', '\n'], " ")
+    };
+    let name = show(args.get(0).unwrap_or_default());
+    let mut shown = String::new();
+    for argument in args.iter().skip(1) {
+        if shown.len() >= MAX_SHOWN_BYTES {
+            break;
+        }
+        shown.push('\'');
+        shown.push_str(&show(argument));
+        shown.push_str("' ");
+    }
+    CommandError::owned(format!(
+        "ERR unknown command '{name}', with args beginning with: {shown}"
+    ))
+}

@@ -1,0 +1,246 @@
+//! All client connections, seen from outside: for CLIENT LIST and KILL, and to wake or close them.
+//!
+//! Each connection registers one [`ClientHandle`] and publishes what others may see of its session.
+//! The registry is locked only on connect, disconnect and by CLIENT commands, never per request.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, AtomicU8, AtomicU64, AtomicUsize, Ordering},
+    },
+};
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use crate::command::{
+    host::{ClientFilter, ClientType},
+    session::{Login, Session, Switch},
+    table,
+};
+
+/// All connections by id.
+#[derive(Debug, Default)]
+pub struct Registry {
+    clients: Mutex<BTreeMap<u64, Arc<ClientHandle>>>,
+    last_id: AtomicU64,
+}
+
+/// What others may see of a connection and do to it.
+#[derive(Debug)]
+pub struct ClientHandle {
+    /// Unique id.
+    pub id: u64,
+    /// `ip:port` of the peer.
+    pub address: Arc<str>,
+    /// `ip:port` of our side.
+    pub local_address: Arc<str>,
+    /// When it connected (ms of the monotonic clock).
+    pub connected_ms: i64,
+    /// When it last asked something (ms of the monotonic clock).
+    pub active_ms: AtomicI64,
+    /// Id of the last command in the table, or `usize::MAX`.
+    pub last_command: AtomicUsize,
+    /// Bytes waiting in its input buffer.
+    pub input_bytes: AtomicUsize,
+    /// Bytes waiting in its output buffer.
+    pub output_bytes: AtomicUsize,
+    kind: AtomicU8,
+    closing: AtomicU8,
+    /// Signalled to make the connection look up: it is to close, or what it waits for came.
+    pub wake: Notify,
+    published: Mutex<Published>,
+}
+
+/// What a session publishes when it changes.
+#[derive(Debug, Clone, Default)]
+struct Published {
+    name: Vec<u8>,
+    library_name: Vec<u8>,
+    library_version: Vec<u8>,
+    db: u32,
+    login: Option<Login>,
+    version: u8,
+    multi: i64,
+    watch: usize,
+}
+
+impl Registry {
+    /// Makes a handle with a fresh id and adds it.
+    pub fn register(&self, address: Arc<str>, local: Arc<str>, now_ms: i64) -> Arc<ClientHandle> {
+        let handle = Arc::new(ClientHandle {
+            id: self.last_id.fetch_add(1, Ordering::Relaxed) + 1,
+            address,
+            local_address: local,
+            connected_ms: now_ms,
+            active_ms: AtomicI64::new(now_ms),
+            last_command: AtomicUsize::new(usize::MAX),
+            input_bytes: AtomicUsize::new(0),
+            output_bytes: AtomicUsize::new(0),
+            kind: AtomicU8::new(ClientType::Normal as u8),
+            closing: AtomicU8::new(0),
+            wake: Notify::new(),
+            published: Mutex::new(Published::default()),
+        });
+        self.clients.lock().insert(handle.id, handle.clone());
+        handle
+    }
+
+    /// Forgets a connection that has ended.
+    pub fn unregister(&self, id: u64) {
+        self.clients.lock().remove(&id);
+    }
+
+    /// Number of connections.
+    pub fn len(&self) -> usize {
+        self.clients.lock().len()
+    }
+
+    /// Whether there is no connection.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Number of connections of a type.
+    pub fn count(&self, kind: ClientType) -> usize {
+        self.clients.lock().values().filter(|client| client.kind() == kind).count()
+    }
+
+    /// The connection with this id.
+    pub fn get(&self, id: u64) -> Option<Arc<ClientHandle>> {
+        self.clients.lock().get(&id).cloned()
+    }
+
+    /// The connections that match, in the order of their ids.
+    pub fn matching(&self, filter: &ClientFilter, now_ms: i64) -> Vec<Arc<ClientHandle>> {
+        let clients = self.clients.lock();
+        clients.values().filter(|client| client.matches(filter, now_ms)).cloned().collect()
+    }
+
+    /// Closes every connection of these types, for instance when a master steps down.
+    pub fn close_all(&self, kinds: &[ClientType]) -> usize {
+        let clients = self.clients.lock();
+        let chosen = clients.values().filter(|client| kinds.contains(&client.kind()));
+        chosen.map(|client| client.close()).count()
+    }
+
+    /// Whether a connection lives that logged in with one of these password digests.
+    pub fn uses_credential(&self, digests: &[[u8; 32]]) -> Usage {
+        let clients = self.clients.lock();
+        let used = clients.values().any(|client| {
+            let published = client.published.lock();
+            let credential = published.login.as_ref().and_then(|login| login.credential);
+            credential.is_some_and(|credential| digests.contains(&credential))
+        });
+        if used { Usage::InUse } else { Usage::Unused }
+    }
+}
+
+/// Whether any connection still lives on a credential.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Usage {
+    /// At least one.
+    InUse,
+    /// None.
+    Unused,
+}
+
+impl ClientHandle {
+    /// The connection's type.
+    pub fn kind(&self) -> ClientType {
+        match self.kind.load(Ordering::Relaxed) {
+            1 => ClientType::Master,
+            2 => ClientType::Replica,
+            3 => ClientType::PubSub,
+            _ => ClientType::Normal,
+        }
+    }
+
+    /// Changes the type (a replica begins as a normal client).
+    pub fn set_kind(&self, kind: ClientType) {
+        self.kind.store(kind as u8, Ordering::Relaxed);
+    }
+
+    /// Asks the connection to close; it does so at once, without another reply.
+    pub fn close(&self) {
+        self.closing.store(1, Ordering::Release);
+        self.wake.notify_one();
+    }
+
+    /// Whether somebody asked it to close.
+    pub fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Acquire) != 0
+    }
+
+    /// Takes over what others may see of the session.
+    pub fn publish(&self, session: &Session) {
+        let mut published = self.published.lock();
+        published.name.clone_from(&session.name);
+        published.library_name.clone_from(&session.library_name);
+        published.library_version.clone_from(&session.library_version);
+        published.db = session.db;
+        published.login.clone_from(&session.login);
+        published.version = if session.version == resp::Version::Resp3 { 3 } else { 2 };
+        published.multi = session.transaction.as_ref().map_or(-1, |t| t.queue.len() as i64);
+        published.watch = session.watched.len();
+    }
+
+    fn matches(&self, filter: &ClientFilter, now_ms: i64) -> bool {
+        let published = self.published.lock();
+        let user = published.login.as_ref().map(|login| login.user.as_bytes());
+        let age_s = (now_ms - self.connected_ms).max(0) as u64 / 1000;
+        filter.kind.is_none_or(|kind| kind == self.kind())
+            && (filter.ids.is_empty() || filter.ids.contains(&self.id))
+            && filter.address.as_ref().is_none_or(|a| a == self.address.as_bytes())
+            && filter.local_address.as_ref().is_none_or(|a| a == self.local_address.as_bytes())
+            && filter.user.as_ref().is_none_or(|name| user == Some(name))
+            && filter.min_age_s.is_none_or(|age| age_s >= age)
+    }
+
+    /// The line of `CLIENT LIST`.
+    pub fn describe(&self, now_ms: i64) -> String {
+        let published = self.published.lock();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let flags = match self.kind() {
+            ClientType::Normal if published.multi >= 0 => "x",
+            ClientType::Normal => "N",
+            ClientType::Master => "M",
+            ClientType::Replica => "S",
+            ClientType::PubSub => "P",
+        };
+        let command = self.last_command.load(Ordering::Relaxed);
+        let command = table::table().all().find(|entry| entry.id == command);
+        let seconds = |since: i64| (now_ms - since).max(0) / 1000;
+        format!(
+            "id={} addr={} laddr={} fd=-1 name={} age={} idle={} flags={} db={} sub=0 psub=0 \
+             ssub=0 multi={} watch={} qbuf={} qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 \
+             obl={} oll=0 omem={} tot-mem={} events=r cmd={} user={} redir=-1 resp={} \
+             lib-name={} lib-ver={}",
+            self.id,
+            self.address,
+            self.local_address,
+            text(&published.name),
+            seconds(self.connected_ms),
+            seconds(self.active_ms.load(Ordering::Relaxed)),
+            flags,
+            published.db,
+            published.multi,
+            published.watch,
+            self.input_bytes.load(Ordering::Relaxed),
+            self.output_bytes.load(Ordering::Relaxed),
+            self.output_bytes.load(Ordering::Relaxed),
+            self.input_bytes.load(Ordering::Relaxed) + self.output_bytes.load(Ordering::Relaxed),
+            command.map_or("NULL", |entry| &entry.full_name),
+            published.login.as_ref().map_or("(unauthenticated)", |login| &login.user),
+            published.version,
+            text(&published.library_name),
+            text(&published.library_version),
+        )
+    }
+}
+
+/// Whether a filter leaves the caller out.
+pub fn skips(filter: &ClientFilter, id: u64, own: u64) -> bool {
+    filter.skip_me == Switch::On && id == own
+}

@@ -1,0 +1,64 @@
+//! Other connections, as CLIENT commands ask for them.
+
+use std::time::Duration;
+
+use crate::{
+    command::{
+        host::{ClientFilter, ClientHost, Killed, PauseKind},
+        session::{Session, Switch},
+    },
+    engine::{Core, Pause, clients, clock},
+};
+
+impl ClientHost for Core {
+    fn client_list(&self, filter: &ClientFilter) -> String {
+        let now_ms = clock::monotonic_ms();
+        let mut list = String::new();
+        for client in self.shared.clients.matching(filter, now_ms) {
+            list.push_str(&client.describe(now_ms));
+            list.push('\n');
+        }
+        list
+    }
+
+    fn client_info(&self, session: &Session) -> String {
+        self.publish_session(session);
+        let client = self.shared.clients.get(session.id);
+        client.map_or_else(String::new, |client| client.describe(clock::monotonic_ms()) + "\n")
+    }
+
+    fn kill_clients(&mut self, filter: &ClientFilter, own: u64) -> Killed {
+        let mut killed = Killed { count: 0, own: Switch::Off };
+        for client in self.shared.clients.matching(filter, clock::monotonic_ms()) {
+            if clients::skips(filter, client.id, own) {
+                continue;
+            }
+            killed.count += 1;
+            if client.id == own {
+                killed.own = Switch::On;
+            } else {
+                client.close();
+            }
+        }
+        killed
+    }
+
+    fn publish_session(&self, session: &Session) {
+        if let Some(client) = self.shared.clients.get(session.id) {
+            client.publish(session);
+        }
+    }
+
+    fn pause(&mut self, kind: PauseKind, duration: Duration, now_ms: i64) {
+        let until_ms = now_ms.saturating_add(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX));
+        let longer = self.pause.is_some_and(|pause| pause.until_ms > until_ms);
+        let until_ms = self.pause.filter(|_| longer).map_or(until_ms, |pause| pause.until_ms);
+        self.pause = Some(Pause { kind, until_ms });
+        self.shared.unpaused.notify_waiters();
+    }
+
+    fn unpause(&mut self) {
+        self.pause = None;
+        self.shared.unpaused.notify_waiters();
+    }
+}

@@ -1,0 +1,4 @@
+//! The engine's side of `command::host`: each concern in a file of its own.
+
+mod auth;
+mod clients;

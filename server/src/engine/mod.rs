@@ -1,0 +1,185 @@
+//! The one owner of the data: a lock around the keyspace and everything that must change with it.
+//!
+//! Owns: [`Engine`] (the lock), [`State`] (what it guards) and the one door [`State::execute`],
+//! through which clients, the link to a master, the loader and scripts all run commands.
+//! Called by: `net` (a batch of requests of one connection for each lock), `replication`,
+//! `persistence`, `managed`.
+//!
+//! Invariants:
+//! - the order in which the lock is taken is the order of the replication stream;
+//! - nothing awaits, blocks on I/O or walks the whole keyspace while the lock is held: long work
+//!   is done in slices, each with a budget;
+//! - a command is admitted (`admit.rs`), run, accounted and propagated in this order, in one place.
+//!
+//! Read next: `execute.rs`, `admit.rs`, `transaction.rs`, `cron.rs`, then `host/`.
+
+mod admit;
+pub mod clients;
+pub mod clock;
+pub mod cron;
+mod execute;
+mod host;
+pub mod stats;
+mod transaction;
+pub mod users;
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicI64, Ordering},
+};
+
+use parking_lot::{Mutex, MutexGuard};
+use tokio::sync::Notify;
+
+use crate::{
+    command::{Effects, context::RandomWords, effects::ShutdownMode, host::PauseKind},
+    config::Config,
+    keyspace::Keyspace,
+    replication::Replication,
+};
+
+pub use admit::Refusal;
+pub use execute::{Origin, Verdict};
+
+/// The engine: shared by all threads, entered through [`Engine::lock`].
+pub struct Engine {
+    state: Mutex<State>,
+    /// What may be read and signalled without the lock.
+    pub shared: Arc<Shared>,
+}
+
+/// What the lock guards: the data, and the rest.
+pub struct State {
+    /// All databases.
+    pub keyspace: Keyspace,
+    /// Everything else that commands may reach.
+    pub core: Core,
+    /// Reused for every command.
+    effects: Effects,
+    random: RandomWords,
+    /// Unix time in milliseconds, refreshed by [`State::begin_batch`].
+    now_ms: i64,
+}
+
+/// Everything but the keyspace. Commands see it as a `command::host::Host`.
+pub struct Core {
+    /// Present configuration.
+    pub config: Config,
+    /// Users and their passwords.
+    pub users: users::Users,
+    /// Role, replication stream, replicas.
+    pub replication: Replication,
+    /// Counters.
+    pub stats: stats::Stats,
+    /// Commands held back, and until when (Unix ms).
+    pub pause: Option<Pause>,
+    /// Clients blocked by WAIT, woken when a replica acknowledges.
+    pub waiters: Vec<Arc<clients::ClientHandle>>,
+    /// What may be read without the lock.
+    pub shared: Arc<Shared>,
+}
+
+/// A pause of client commands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pause {
+    /// What is held back.
+    pub kind: PauseKind,
+    /// Until this Unix time in milliseconds.
+    pub until_ms: i64,
+}
+
+/// Flags and signals beside the lock.
+#[derive(Debug, Default)]
+pub struct Shared {
+    /// All client connections.
+    pub clients: clients::Registry,
+    /// A dataset is being loaded.
+    pub loading: AtomicBool,
+    /// A managed server may serve clients only until this moment of the monotonic clock (ms since
+    /// start, `clock::monotonic_ms`); `i64::MAX` where no lease applies.
+    pub serve_until_ms: ServeUntil,
+    /// Signalled when a pause ends or changes.
+    pub unpaused: Notify,
+    /// Signalled once when the server is to end; the mode is in `shutdown_mode`.
+    pub shutdown: Notify,
+    /// How the data are treated at the end.
+    pub shutdown_mode: Mutex<Option<ShutdownMode>>,
+}
+
+/// The moment until which a lease lets this server answer clients.
+#[derive(Debug)]
+pub struct ServeUntil(AtomicI64);
+
+impl Default for ServeUntil {
+    fn default() -> Self {
+        Self(AtomicI64::new(i64::MAX))
+    }
+}
+
+impl ServeUntil {
+    /// Sets the moment (ms of the monotonic clock).
+    pub fn set(&self, until_ms: i64) {
+        self.0.store(until_ms, Ordering::Release);
+    }
+
+    /// Whether a lease applies and has ended at `monotonic_ms`.
+    pub fn has_lapsed(&self, monotonic_ms: impl FnOnce() -> i64) -> Lease {
+        let until = self.0.load(Ordering::Acquire);
+        if until == i64::MAX || monotonic_ms() < until { Lease::Valid } else { Lease::Lapsed }
+    }
+}
+
+/// Whether this server may answer clients.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lease {
+    /// It may.
+    Valid,
+    /// It may not: a majority has not acknowledged it in time.
+    Lapsed,
+}
+
+impl Engine {
+    /// An engine over `keyspace`. `seed` starts the sequence that commands such as SPOP draw from.
+    pub fn new(keyspace: Keyspace, core: Core, seed: u64) -> Arc<Self> {
+        let shared = core.shared.clone();
+        let state = State {
+            keyspace,
+            core,
+            effects: Effects::default(),
+            random: RandomWords::new(seed),
+            now_ms: clock::unix_ms(),
+        };
+        Arc::new(Self { state: Mutex::new(state), shared })
+    }
+
+    /// Takes the lock. Whoever holds it does bounded work and never awaits.
+    pub fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock()
+    }
+}
+
+impl State {
+    /// Fixes the time for the commands that follow under this lock.
+    pub fn begin_batch(&mut self) {
+        self.now_ms = clock::unix_ms();
+        self.keyspace.set_context(self.now_ms, self.core.replication.expiry_rule());
+    }
+
+    /// The time of the present batch, Unix milliseconds.
+    pub fn now_ms(&self) -> i64 {
+        self.now_ms
+    }
+}
+
+impl Shared {
+    /// Whether a dataset is being loaded.
+    pub fn is_loading(&self) -> bool {
+        self.loading.load(Ordering::Acquire)
+    }
+
+    /// Asks `main` to end the server. The first request counts.
+    pub fn request_shutdown(&self, mode: ShutdownMode) {
+        self.shutdown_mode.lock().get_or_insert(mode);
+        self.shutdown.notify_one();
+    }
+}

@@ -1,0 +1,82 @@
+//! MULTI: queueing, and running the queue as one unit under one lock.
+
+use resp::{Args, OwnedArgs, ReplyWriter};
+
+use super::{State, execute::Origin};
+use crate::command::{
+    CommandError, Flags,
+    session::{Session, TransactionState},
+    table::CommandEntry,
+};
+
+/// Most bytes that one MULTI may queue, like the largest query buffer of Redis.
+const MAX_QUEUED_BYTES: usize = 1024 * 1024 * 1024;
+
+impl State {
+    /// Queues an admitted command and answers `QUEUED`.
+    pub(super) fn queue(
+        &mut self,
+        session: &mut Session,
+        entry: &'static CommandEntry,
+        args: Args<'_>,
+        out: &mut Vec<u8>,
+    ) {
+        let Some(transaction) = &mut session.transaction else { return };
+        let mut reply = ReplyWriter::new(out, session.version);
+        let owned = OwnedArgs::from_args(args);
+        transaction.bytes += owned.heap_bytes();
+        let refused = if entry.spec.flags.contains(Flags::NO_MULTI) {
+            Some(CommandError::new("ERR Command not allowed inside a transaction"))
+        } else if transaction.bytes > MAX_QUEUED_BYTES {
+            Some(CommandError::new("ERR transaction queue too long"))
+        } else {
+            None
+        };
+        match refused {
+            Some(error) => {
+                transaction.state = TransactionState::Aborted;
+                reply.error(error.text());
+                self.core.stats.count_error(&error);
+            }
+            None => {
+                transaction.queue.push((entry, owned));
+                reply.simple("QUEUED");
+            }
+        }
+    }
+
+    /// Runs what was queued. Its effects enter the stream between MULTI and EXEC if they are more
+    /// than one.
+    pub(super) fn run_transaction(
+        &mut self,
+        session: &mut Session,
+        out: &mut Vec<u8>,
+        origin: Origin,
+    ) {
+        let Some(transaction) = session.transaction.take() else { return };
+        self.keyspace.unwatch(&mut session.watched);
+        ReplyWriter::new(out, session.version).array(transaction.queue.len());
+        self.core.replication.begin_unit();
+        for (entry, args) in &transaction.queue {
+            self.run_queued(session, entry, args, out, origin);
+        }
+        self.core.replication.end_unit();
+        session.last_write_offset = self.core.replication.offset();
+    }
+
+    fn run_queued(
+        &mut self,
+        session: &mut Session,
+        entry: &'static CommandEntry,
+        args: &OwnedArgs,
+        out: &mut Vec<u8>,
+        origin: Origin,
+    ) {
+        let mark = out.len();
+        self.run(session, entry, args.as_args(), out, origin);
+        // A command that would block or take the connection over does neither inside EXEC.
+        if out.len() == mark {
+            self.core.reply_without_waiting(session, entry, out);
+        }
+    }
+}

@@ -1,0 +1,416 @@
+//! One client: read → parse a batch → lock, execute, unlock → write.
+//!
+//! A turn of the connection happens inside one poll: it takes what the socket has, parses it
+//! without the lock, executes the batch under one lock and tries to write the replies at once.
+//! What could not be parsed or written yet is copied into the connection's own buffers, so an idle
+//! connection owns none. A turn never runs while replies are unsent: that is the back-pressure.
+
+use std::{
+    future::poll_fn,
+    io,
+    pin::Pin,
+    sync::{Arc, atomic::Ordering},
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use resp::{Args, Limits, Parsed, RequestParser};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::scratch::{self, Batch, Request, Scratch};
+use crate::{
+    command::{
+        effects::{Next, PsyncRequest},
+        session::Session,
+    },
+    engine::{Engine, Lease, Origin, Verdict, clients::ClientHandle, clock},
+};
+
+/// A batch ends early when its replies exceed this, so that one pipeline cannot hold the lock or
+/// fill memory with replies.
+const MAX_BATCH_REPLY_BYTES: usize = 1024 * 1024;
+/// Commands executed under one lock, at most.
+const MAX_BATCH_REQUESTS: usize = 1024;
+
+/// A client's connection.
+pub struct Connection<S> {
+    stream: S,
+    engine: Arc<Engine>,
+    handle: Arc<ClientHandle>,
+    session: Session,
+    parser: RequestParser,
+    /// Read but not yet executed.
+    unread: Vec<u8>,
+    /// Whether `unread` may hold a whole request (after a pause, or a batch that ended early).
+    backlog: Backlog,
+    /// Replies not yet written, and how many of their bytes are.
+    unsent: Vec<u8>,
+    sent: usize,
+    /// Close when everything is written.
+    closing: Closing,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Backlog {
+    Empty,
+    HasRequests,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Closing {
+    No,
+    AfterFlush,
+}
+
+/// Why the turns of a connection stopped.
+enum Stop {
+    /// The peer, an error, or somebody else closed it.
+    Closed,
+    /// The session asks for something that takes time or the socket.
+    Act(Next),
+    /// Clients are paused.
+    Paused,
+}
+
+/// A connection that became a replica's link: what its new owner needs.
+pub struct Handover<S> {
+    /// The socket.
+    pub stream: S,
+    /// How others see it.
+    pub handle: Arc<ClientHandle>,
+    /// What the replica said so far.
+    pub session: Session,
+    /// What it asked for.
+    pub request: PsyncRequest,
+    /// Bytes read after the request.
+    pub unread: Vec<u8>,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
+    /// A connection over an accepted socket.
+    pub fn new(stream: S, engine: Arc<Engine>, handle: Arc<ClientHandle>) -> Self {
+        let mut session =
+            Session::new(handle.id, handle.address.clone(), handle.local_address.clone());
+        session.login = engine.lock().core.users.open_login();
+        let limits = limits_of(&session);
+        Self {
+            stream,
+            engine,
+            handle,
+            session,
+            parser: RequestParser::new(limits),
+            unread: Vec::new(),
+            backlog: Backlog::Empty,
+            unsent: Vec::new(),
+            sent: 0,
+            closing: Closing::No,
+        }
+    }
+
+    /// Serves the client to its end; a handover is returned where it became a replica.
+    pub async fn serve(mut self) -> Option<Handover<S>> {
+        loop {
+            let stop = self.turns().await;
+            match stop {
+                Stop::Closed => break,
+                Stop::Paused => self.wait_for_unpause().await,
+                Stop::Act(Next::AwaitReplicas { count, timeout }) => {
+                    self.wait_for_replicas(count, timeout).await;
+                }
+                Stop::Act(Next::BecomeReplica(request)) => return self.hand_over(request).await,
+                Stop::Act(Next::Shutdown(mode)) => self.engine.shared.request_shutdown(mode),
+                Stop::Act(Next::Close) => self.closing = Closing::AfterFlush,
+                Stop::Act(Next::Continue | Next::RunTransaction) => {}
+            }
+        }
+        self.end();
+        None
+    }
+
+    /// Forgets the connection in the registry and in the engine.
+    fn end(&mut self) {
+        let mut state = self.engine.lock();
+        state.keyspace.unwatch(&mut self.session.watched);
+        drop(state);
+        self.engine.shared.clients.unregister(self.handle.id);
+    }
+
+    async fn hand_over(mut self, request: PsyncRequest) -> Option<Handover<S>> {
+        poll_fn(|cx| self.poll_flush(cx)).await.ok()?;
+        let Self { stream, handle, session, unread, .. } = self;
+        Some(Handover { stream, handle, session, request, unread })
+    }
+
+    async fn turns(&mut self) -> Stop {
+        let handle = self.handle.clone();
+        let mut woken = std::pin::pin!(handle.wake.notified());
+        poll_fn(|cx| {
+            loop {
+                if woken.as_mut().poll(cx).is_ready() {
+                    woken.set(handle.wake.notified());
+                }
+                if handle.is_closing() {
+                    return Poll::Ready(Stop::Closed);
+                }
+                match ready!(self.poll_turn(cx)) {
+                    Ok(None) => {}
+                    Ok(Some(stop)) => return Poll::Ready(stop),
+                    Err(_) => return Poll::Ready(Stop::Closed),
+                }
+            }
+        })
+        .await
+    }
+
+    /// One turn: `Ok(None)` where there is more to do.
+    fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Stop>>> {
+        ready!(self.poll_flush(cx))?;
+        if self.closing == Closing::AfterFlush {
+            return Poll::Ready(Ok(Some(Stop::Closed)));
+        }
+        scratch::with(|scratch| {
+            let stop = if self.backlog == Backlog::HasRequests {
+                self.run_unread(scratch)
+            } else if self.unread.is_empty() {
+                let Scratch { input, output, batch } = scratch;
+                let n = ready!(poll_read(&mut self.stream, cx, input))?;
+                if n == 0 {
+                    return Poll::Ready(Ok(Some(Stop::Closed)));
+                }
+                let (consumed, stop) = self.run(&input[..n], output, batch);
+                self.unread.extend_from_slice(&input[consumed..n]);
+                stop
+            } else {
+                let n = ready!(self.poll_read_more(cx))?;
+                if n == 0 {
+                    return Poll::Ready(Ok(Some(Stop::Closed)));
+                }
+                self.run_unread(scratch)
+            };
+            self.send(cx, &scratch.output)?;
+            Poll::Ready(Ok(stop))
+        })
+    }
+
+    fn run_unread(&mut self, scratch: &mut Scratch) -> Option<Stop> {
+        let unread = std::mem::take(&mut self.unread);
+        let (consumed, stop) = self.run(&unread, &mut scratch.output, &mut scratch.batch);
+        self.unread = unread;
+        self.unread.drain(..consumed);
+        if self.unread.is_empty() {
+            self.unread = Vec::new();
+        }
+        stop
+    }
+
+    /// Reads behind an incomplete request, as much as it still needs but at most doubling.
+    fn poll_read_more(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let old = self.unread.len();
+        self.unread.resize(old + scratch::READ_BYTES.max(old / 2), 0);
+        let read = poll_read(&mut self.stream, cx, &mut self.unread[old..]);
+        let n = match &read {
+            Poll::Ready(Ok(n)) => *n,
+            Poll::Ready(Err(_)) | Poll::Pending => 0,
+        };
+        self.unread.truncate(old + n);
+        read
+    }
+
+    /// Parses and executes what `input` holds; answers the bytes that are done with.
+    fn run(
+        &mut self,
+        input: &[u8],
+        output: &mut Vec<u8>,
+        batch: &mut Batch,
+    ) -> (usize, Option<Stop>) {
+        self.backlog = Backlog::Empty;
+        batch.clear();
+        let mut at = 0;
+        let error = loop {
+            // Before a login the limits are small and the next request may change them.
+            let full = batch.requests.len() >= MAX_BATCH_REQUESTS
+                || (self.session.login.is_none() && !batch.requests.is_empty());
+            if full {
+                self.backlog = Backlog::HasRequests;
+                break None;
+            }
+            match self.parser.parse(&input[at..]) {
+                Ok(Parsed::Request { consumed }) => {
+                    let first_span = batch.spans.len();
+                    batch.spans.extend_from_slice(self.parser.spans());
+                    let spans = batch.spans.len() - first_span;
+                    batch.requests.push(Request { start: at, end: at + consumed, first_span, spans });
+                    at += consumed;
+                }
+                Ok(Parsed::Skip { consumed }) => at += consumed,
+                Ok(Parsed::Incomplete { .. }) => break None,
+                Err(error) => break Some(error),
+            }
+        };
+        let (done, stop) = self.execute(input, at, output, batch);
+        if done < at {
+            // The rest is parsed again later, from the beginning of its first request.
+            self.backlog = Backlog::HasRequests;
+            self.parser = RequestParser::new(limits_of(&self.session));
+        } else if let Some(error) = error {
+            let version = self.session.version;
+            resp::ReplyWriter::new(output, version).error(&error.message());
+            self.closing = Closing::AfterFlush;
+            return (input.len(), stop);
+        }
+        (done, stop)
+    }
+
+    /// Executes a parsed batch under one lock. `end` is where parsing stopped.
+    fn execute(
+        &mut self,
+        input: &[u8],
+        end: usize,
+        output: &mut Vec<u8>,
+        batch: &Batch,
+    ) -> (usize, Option<Stop>) {
+        if batch.requests.is_empty() {
+            return (end, None);
+        }
+        let shared = &self.engine.shared;
+        let lease_before = shared.serve_until_ms.has_lapsed(clock::monotonic_ms);
+        let had_login = self.session.login.is_some();
+        let mut state = self.engine.lock();
+        state.begin_batch();
+        state.core.stats.net_input_bytes += end as u64;
+        let mut result = (end, None);
+        for request in &batch.requests {
+            let spans = &batch.spans[request.first_span..request.first_span + request.spans];
+            let args = Args::new(&input[request.start..request.end], spans);
+            match state.execute(&mut self.session, args, output, Origin::Client) {
+                Verdict::Done if output.len() <= MAX_BATCH_REPLY_BYTES => {}
+                Verdict::Done => {
+                    result = (request.end, None);
+                    break;
+                }
+                Verdict::Paused => {
+                    result = (request.start, Some(Stop::Paused));
+                    break;
+                }
+                Verdict::Then(next) => {
+                    result = (request.end, Some(Stop::Act(next)));
+                    break;
+                }
+            }
+        }
+        state.core.stats.net_output_bytes += output.len() as u64;
+        state.finish_batch();
+        drop(state);
+        self.handle.active_ms.store(clock::monotonic_ms(), Ordering::Relaxed);
+        if !had_login && self.session.login.is_some() {
+            self.parser.set_limits(limits_of(&self.session));
+            self.handle.publish(&self.session);
+        }
+        // A master whose lease ended between executing and replying must not answer: the writes
+        // may be lost and the reads stale. The outcome is unknown to the client: close.
+        if lease_before == Lease::Valid
+            && shared.serve_until_ms.has_lapsed(clock::monotonic_ms) == Lease::Lapsed
+        {
+            output.clear();
+            return (end, Some(Stop::Closed));
+        }
+        result
+    }
+
+    /// Writes replies at once; what the socket does not take is kept.
+    fn send(&mut self, cx: &mut Context<'_>, output: &[u8]) -> io::Result<()> {
+        let mut written = 0;
+        while written < output.len() {
+            match Pin::new(&mut self.stream).poll_write(cx, &output[written..]) {
+                Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
+                Poll::Ready(Ok(n)) => written += n,
+                Poll::Ready(Err(error)) => return Err(error),
+                Poll::Pending => {
+                    self.unsent.extend_from_slice(&output[written..]);
+                    self.handle.output_bytes.store(self.unsent.len(), Ordering::Relaxed);
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.sent < self.unsent.len() {
+            let rest = &self.unsent[self.sent..];
+            match ready!(Pin::new(&mut self.stream).poll_write(cx, rest))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                n => self.sent += n,
+            }
+        }
+        if self.sent > 0 {
+            (self.unsent, self.sent) = (Vec::new(), 0);
+            self.handle.output_bytes.store(0, Ordering::Relaxed);
+        }
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    async fn wait_for_unpause(&mut self) {
+        let unpaused = self.engine.shared.unpaused.notified();
+        let mut unpaused = std::pin::pin!(unpaused);
+        unpaused.as_mut().enable();
+        let left = {
+            let state = self.engine.lock();
+            state.core.pause.map_or(0, |pause| pause.until_ms - clock::unix_ms())
+        };
+        if left > 0 {
+            let left = Duration::from_millis(left as u64);
+            tokio::select! {
+                () = unpaused => {}
+                () = tokio::time::sleep(left) => {}
+                () = self.handle.wake.notified() => {}
+            }
+        }
+    }
+
+    /// `WAIT`: answers when enough replicas have acknowledged or the time is over.
+    async fn wait_for_replicas(&mut self, count: u32, timeout: Option<Duration>) {
+        let deadline = timeout.map(|timeout| tokio::time::Instant::now() + timeout);
+        let offset = self.session.last_write_offset;
+        self.engine.lock().core.begin_wait(&self.handle);
+        let reached = loop {
+            let reached = self.engine.lock().core.replication.acknowledged_by(offset);
+            let over = deadline.is_some_and(|at| tokio::time::Instant::now() >= at);
+            if reached >= count as usize || over || self.handle.is_closing() {
+                break reached;
+            }
+            let sleep = async {
+                match deadline {
+                    Some(at) => tokio::time::sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = self.handle.wake.notified() => {}
+                () = sleep => {}
+            }
+        };
+        self.engine.lock().core.end_wait(&self.handle);
+        let mut reply = Vec::new();
+        resp::ReplyWriter::new(&mut reply, self.session.version).integer(reached as i64);
+        self.unsent.extend_from_slice(&reply);
+        // Closed while waiting: the close must be seen by the next turn.
+        if self.handle.is_closing() {
+            self.handle.close();
+        }
+    }
+}
+
+fn limits_of(session: &Session) -> Limits {
+    if session.login.is_some() { Limits::AUTHENTICATED } else { Limits::UNAUTHENTICATED }
+}
+
+fn poll_read<S: AsyncRead + Unpin>(
+    stream: &mut S,
+    cx: &mut Context<'_>,
+    buffer: &mut [u8],
+) -> Poll<io::Result<usize>> {
+    let mut buffer = ReadBuf::new(buffer);
+    ready!(Pin::new(stream).poll_read(cx, &mut buffer))?;
+    Poll::Ready(Ok(buffer.filled().len()))
+}

@@ -1,0 +1,101 @@
+//! Binds, accepts, sets socket options, refuses what may not connect.
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use tokio::{
+    io::AsyncWriteExt,
+    net::{TcpListener, TcpStream},
+};
+
+use crate::engine::{Engine, clients::ClientHandle, clock};
+
+/// Wait after a failed `accept` (usually: out of file descriptors).
+const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
+
+const DENIED: &[u8] = b"-DENIED Redis is running in protected mode because protected mode is \
+enabled and no password is set for the default user. In this mode connections are only accepted \
+from the loopback interface. If you want to connect from external computers, set a password \
+(requirepass), or bind only to loopback, or disable protected mode with 'protected-mode no' if \
+you are sure that the network is safe.\r\n";
+const TOO_MANY: &[u8] = b"-ERR max number of clients reached\r\n";
+
+/// A listening socket on `address`. Fails where another process has the port.
+pub fn bind(address: SocketAddr, backlog: i32) -> io::Result<std::net::TcpListener> {
+    let domain = if address.is_ipv4() { Domain::IPV4 } else { Domain::IPV6 };
+    let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(backlog)?;
+    Ok(socket.into())
+}
+
+/// Accepts for ever and gives each admitted connection to `give`.
+pub async fn accept(
+    listener: std::net::TcpListener,
+    engine: Arc<Engine>,
+    give: impl Fn(std::net::TcpStream, Arc<ClientHandle>),
+) -> io::Result<()> {
+    let listener = TcpListener::from_std(listener)?;
+    loop {
+        match listener.accept().await {
+            Ok((stream, peer)) => {
+                if let Err(error) = admit(stream, peer, &engine, &give).await {
+                    tracing::debug!(%peer, %error, "connection refused");
+                }
+            }
+            Err(error) => {
+                tracing::warn!(%error, "accepting a connection failed");
+                tokio::time::sleep(ACCEPT_BACKOFF).await;
+            }
+        }
+    }
+}
+
+async fn admit(
+    mut stream: TcpStream,
+    peer: SocketAddr,
+    engine: &Engine,
+    give: &impl Fn(std::net::TcpStream, Arc<ClientHandle>),
+) -> io::Result<()> {
+    let refusal = {
+        let mut state = engine.lock();
+        let config = &state.core.config;
+        let keepalive = config.tcp_keepalive_s;
+        let limit = config.max_clients as usize;
+        let protected = config.protected_mode
+            && state.core.users.open_login().is_some()
+            && !peer.ip().to_canonical().is_loopback();
+        let full = engine.shared.clients.len() >= limit;
+        state.core.stats.connections_received += 1;
+        state.core.stats.connections_rejected += u64::from(full || protected);
+        if keepalive > 0 {
+            let every = Duration::from_secs(u64::from(keepalive));
+            let keepalive = TcpKeepalive::new().with_time(every).with_interval(every / 3);
+            SockRef::from(&stream).set_tcp_keepalive(&keepalive)?;
+        }
+        if protected {
+            Some(DENIED)
+        } else if full {
+            Some(TOO_MANY)
+        } else {
+            None
+        }
+    };
+    if let Some(text) = refusal {
+        return stream.write_all(text).await;
+    }
+    stream.set_nodelay(true)?;
+    let local = stream.local_addr()?;
+    let handle = engine.shared.clients.register(
+        Arc::from(peer.to_string()),
+        Arc::from(local.to_string()),
+        clock::monotonic_ms(),
+    );
+    give(stream.into_std()?, handle);
+    Ok(())
+}
