@@ -1,1 +1,20 @@
-//! placeholder
+//! The Redfleet operator: turns each `RedisReplicaSet` into servers that replicate, survive
+//! failures, rotate their secrets and stay spread over failure domains.
+//!
+//! ```text
+//!   Kubernetes ──► observe ─► validate ─► plan ─► apply ─► report ──► Kubernetes
+//!                     ▲                    ▲        │
+//!   members ──────────┴── failover, rotation,       └──► members: credentials, configuration
+//!   (control port)        rollout, placement, scaling: pure
+//!        ▲
+//!        └── failover task of the set: prepare, promote, follow. Waits for no queue and no Lease.
+//! ```
+//!
+//! The operator decides and the servers enforce (terms, leases, durability): safety never rests on
+//! the operator being alone, fast or up to date, and it may be killed between any two calls.
+
+pub mod leader;
+pub mod placement;
+pub mod rollout;
+pub mod rotation;
+pub mod scaling;

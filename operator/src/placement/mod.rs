@@ -1,0 +1,17 @@
+//! Where members are and where they should be.
+//!
+//! Owns: the rules by which members spread over failure domains, what counts as a violation, and
+//! which member to move to cure one. Called by `reconcile::plan`; the status of
+//! `PlacementSatisfied` comes from [`spread::assess`].
+//!
+//! Invariants: pure, no client and no clock; a member whose node or label is unknown is never
+//! counted as misplaced; nothing is moved unless the move cures a violation, a free domain can
+//! take the member and its volume can follow it.
+//!
+//! Not done here: choosing nodes. The scheduler does, by the topology constraints that
+//! `resources` writes into the pod; this module judges the result.
+//!
+//! Reading order: `spread` (violations), `score` (which member to move, which master to prefer).
+
+pub mod score;
+pub mod spread;

@@ -1,0 +1,285 @@
+//! Spread over topology domains: who shares one that should not.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+/// One wish: members should be in different domains of this topology.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Constraint {
+    /// Node label, for example `topology.kubernetes.io/zone`.
+    pub topology_key: String,
+    /// Whether a pod may start where the wish is not met.
+    pub strictness: Strictness,
+}
+
+/// How binding a constraint is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Strictness {
+    /// The scheduler refuses a place that breaks it.
+    Required,
+    /// The scheduler avoids such a place when it can.
+    Preferred,
+}
+
+/// Where one member is.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Located {
+    /// Name of the member.
+    pub member: String,
+    /// Labels of its node; `None` while it is not scheduled or its node is unknown.
+    pub labels: Option<BTreeMap<String, String>>,
+}
+
+/// A node that could take members.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Candidate {
+    /// Labels of the node.
+    pub labels: BTreeMap<String, String>,
+    /// Ready and not cordoned.
+    pub usable: Usable,
+}
+
+/// Whether new pods may go to a node.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Usable {
+    /// Ready, schedulable.
+    Yes,
+    /// Cordoned, not ready or tainted.
+    No,
+}
+
+/// One way in which the spread is not as wished.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Violation {
+    /// More members in a domain than an even spread over the cluster's domains allows.
+    Crowded {
+        /// The topology.
+        topology_key: String,
+        /// The domain with too many members.
+        domain: String,
+        /// The members in it, in order.
+        members: Vec<String>,
+        /// How many an even spread over all domains would put there.
+        fair_share: usize,
+    },
+    /// The member has no place.
+    Unplaced {
+        /// The member.
+        member: String,
+    },
+    /// The member's node does not carry the label.
+    Unlabelled {
+        /// The topology.
+        topology_key: String,
+        /// The member.
+        member: String,
+    },
+}
+
+impl Violation {
+    /// One sentence for a condition, naming members and domain.
+    #[must_use]
+    pub fn sentence(&self) -> String {
+        match self {
+            Self::Crowded {
+                topology_key,
+                domain,
+                members,
+                fair_share,
+            } => format!(
+                "{} are together in {topology_key}={domain}, where an even spread has {fair_share}",
+                members.join(" and ")
+            ),
+            Self::Unplaced { member } => format!("{member} is not on any node"),
+            Self::Unlabelled {
+                topology_key,
+                member,
+            } => {
+                format!("the node of {member} has no label {topology_key}")
+            }
+        }
+    }
+}
+
+/// All violations, in the order of the constraints, then of domains and members.
+///
+/// The fair share of a domain is counted over every domain the cluster has, usable or not: a
+/// drained zone does not make its neighbours' crowding acceptable, it explains it.
+#[must_use]
+pub fn assess(
+    constraints: &[Constraint],
+    members: &[Located],
+    nodes: &[Candidate],
+) -> Vec<Violation> {
+    let mut found: Vec<Violation> = members
+        .iter()
+        .filter(|m| m.labels.is_none())
+        .map(|m| Violation::Unplaced {
+            member: m.member.clone(),
+        })
+        .collect();
+    for constraint in constraints {
+        found.extend(assess_one(&constraint.topology_key, members, nodes));
+    }
+    found
+}
+
+fn assess_one(key: &str, members: &[Located], nodes: &[Candidate]) -> Vec<Violation> {
+    let mut by_domain: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    let mut found = Vec::new();
+    for located in members {
+        let Some(labels) = &located.labels else {
+            continue;
+        };
+        match labels.get(key) {
+            Some(domain) => by_domain
+                .entry(domain)
+                .or_default()
+                .push(located.member.clone()),
+            None => found.push(Violation::Unlabelled {
+                topology_key: key.to_owned(),
+                member: located.member.clone(),
+            }),
+        }
+    }
+    let mut domains: BTreeSet<&str> = nodes.iter().filter_map(|n| domain(n, key)).collect();
+    domains.extend(by_domain.keys());
+    let fair_share = members.len().div_ceil(domains.len().max(1));
+    found.extend(
+        by_domain
+            .into_iter()
+            .filter(|(_, here)| here.len() > fair_share)
+            .map(|(domain, members)| Violation::Crowded {
+                topology_key: key.to_owned(),
+                domain: domain.to_owned(),
+                members,
+                fair_share,
+            }),
+    );
+    found
+}
+
+/// The domain of a node in the topology `key`.
+#[must_use]
+pub fn domain<'a>(node: &'a Candidate, key: &str) -> Option<&'a str> {
+    node.labels.get(key).map(String::as_str)
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    pub(in crate::placement) const ZONE: &str = "topology.kubernetes.io/zone";
+
+    pub(in crate::placement) fn zone(name: &str) -> BTreeMap<String, String> {
+        BTreeMap::from([(ZONE.to_owned(), name.to_owned())])
+    }
+
+    pub(in crate::placement) fn at(member: &str, place: Option<&str>) -> Located {
+        Located {
+            member: member.into(),
+            labels: place.map(zone),
+        }
+    }
+
+    pub(in crate::placement) fn nodes(usable: &[&str], unusable: &[&str]) -> Vec<Candidate> {
+        let make = |usable: Usable| {
+            move |z: &&str| Candidate {
+                labels: zone(z),
+                usable,
+            }
+        };
+        usable
+            .iter()
+            .map(make(Usable::Yes))
+            .chain(unusable.iter().map(make(Usable::No)))
+            .collect()
+    }
+
+    pub(in crate::placement) fn by_zone() -> Vec<Constraint> {
+        vec![Constraint {
+            topology_key: ZONE.into(),
+            strictness: Strictness::Preferred,
+        }]
+    }
+
+    #[test]
+    fn one_member_a_zone_is_what_we_want() {
+        let members = [
+            at("m-0", Some("a")),
+            at("m-1", Some("b")),
+            at("m-2", Some("c")),
+        ];
+        assert_eq!(
+            assess(&by_zone(), &members, &nodes(&["a", "b", "c"], &[])),
+            vec![]
+        );
+    }
+
+    #[test]
+    fn five_members_in_three_zones_may_pair_up() {
+        let members: Vec<Located> = ["a", "b", "c", "a", "b"]
+            .iter()
+            .enumerate()
+            .map(|(i, z)| at(&format!("m-{i}"), Some(z)))
+            .collect();
+        assert_eq!(
+            assess(&by_zone(), &members, &nodes(&["a", "b", "c"], &[])),
+            vec![]
+        );
+    }
+
+    #[test]
+    fn a_drained_zone_leaves_its_neighbour_crowded_and_the_sentence_names_who_and_where() {
+        let members = [
+            at("m-0", Some("a")),
+            at("m-1", Some("b")),
+            at("m-2", Some("b")),
+        ];
+        let found = assess(&by_zone(), &members, &nodes(&["a", "b"], &["c"]));
+        let sentences: Vec<String> = found.iter().map(Violation::sentence).collect();
+        assert_eq!(
+            sentences,
+            [
+                "m-1 and m-2 are together in topology.kubernetes.io/zone=b, where an even spread has 1"
+            ]
+        );
+    }
+
+    #[test]
+    fn two_zones_for_three_members_is_an_even_spread() {
+        let members = [
+            at("m-0", Some("a")),
+            at("m-1", Some("b")),
+            at("m-2", Some("b")),
+        ];
+        assert_eq!(
+            assess(&by_zone(), &members, &nodes(&["a", "b"], &[])),
+            vec![]
+        );
+    }
+
+    #[test]
+    fn a_member_without_a_node_is_unplaced_not_misplaced() {
+        let members = [at("m-0", Some("a")), at("m-1", None)];
+        let found = assess(&by_zone(), &members, &nodes(&["a", "b"], &[]));
+        assert_eq!(
+            found,
+            vec![Violation::Unplaced {
+                member: "m-1".into()
+            }]
+        );
+    }
+
+    #[test]
+    fn a_node_without_the_label_is_named() {
+        let members = [Located {
+            member: "m-0".into(),
+            labels: Some(BTreeMap::new()),
+        }];
+        let found = assess(&by_zone(), &members, &[]);
+        assert_eq!(
+            found[0].sentence(),
+            "the node of m-0 has no label topology.kubernetes.io/zone"
+        );
+    }
+}

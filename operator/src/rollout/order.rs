@@ -1,0 +1,230 @@
+//! Which pod is next: replicas first, then a switchover, then the old master, one at a time.
+
+use super::reason::Reason;
+
+/// A member as the rollout sees it, in order of ordinals.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Member {
+    /// Name of the member and its pod.
+    pub name: String,
+    /// Why its pod must be replaced; empty when it need not be.
+    pub reasons: Vec<Reason>,
+    /// What it is at present.
+    pub duty: Duty,
+    /// How it is.
+    pub health: Health,
+}
+
+/// The role of a member, as the members say.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Duty {
+    /// Master of the present term.
+    Master,
+    /// Everything else.
+    Replica,
+}
+
+/// How a member is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Health {
+    /// It serves its role: the master, or a replica that holds all but the last moments.
+    InSync,
+    /// It runs and is catching up.
+    Behind,
+    /// Kubernetes says that its container does not run and cannot start as it is.
+    CannotStart,
+    /// Its pod is being deleted, or not there yet.
+    Replacing,
+    /// Nobody could say.
+    Unknown,
+}
+
+/// What the rollout wants now.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Next {
+    /// Every pod is as specified.
+    Done,
+    /// Delete this pod; the StatefulSet makes its successor.
+    Replace {
+        /// The member.
+        member: String,
+        /// Why, first reason first.
+        reasons: Vec<Reason>,
+    },
+    /// Move the mastership first.
+    SwitchOver {
+        /// The master to be replaced.
+        from: String,
+        /// A member in sync that need not be replaced.
+        to: String,
+        /// Why the old master must be replaced.
+        reasons: Vec<Reason>,
+    },
+    /// Not now.
+    Wait {
+        /// For whom and for what, in words.
+        why: String,
+    },
+}
+
+/// The next step of the rollout.
+#[must_use]
+pub fn next(members: &[Member]) -> Next {
+    let outdated: Vec<&Member> = members.iter().filter(|m| !m.reasons.is_empty()).collect();
+    if outdated.is_empty() {
+        return Next::Done;
+    }
+    // A pod that cannot start is already down; its replacement is the cure and takes no voter away.
+    if let Some(stuck) = outdated.iter().find(|m| m.health == Health::CannotStart) {
+        return replace(stuck);
+    }
+    if let Some(busy) = members.iter().find(|m| m.health != Health::InSync) {
+        return Next::Wait {
+            why: waiting_for(busy),
+        };
+    }
+    let replica = outdated.iter().rev().find(|m| m.duty == Duty::Replica);
+    match (replica, outdated.iter().find(|m| m.duty == Duty::Master)) {
+        (Some(replica), _) => replace(replica),
+        (None, Some(master)) => hand_over(master, members),
+        (None, None) => Next::Done,
+    }
+}
+
+fn hand_over(master: &Member, members: &[Member]) -> Next {
+    let successor = members
+        .iter()
+        .find(|m| m.duty == Duty::Replica && m.reasons.is_empty());
+    match successor {
+        Some(to) => Next::SwitchOver {
+            from: master.name.clone(),
+            to: to.name.clone(),
+            reasons: master.reasons.clone(),
+        },
+        // A set of one has nobody to hand over to: its restart is an outage that was asked for.
+        None => replace(master),
+    }
+}
+
+fn replace(member: &Member) -> Next {
+    Next::Replace {
+        member: member.name.clone(),
+        reasons: member.reasons.clone(),
+    }
+}
+
+fn waiting_for(member: &Member) -> String {
+    let name = &member.name;
+    match member.health {
+        Health::InSync => format!("{name} is in sync"),
+        Health::Behind => format!("{name} is catching up"),
+        Health::CannotStart => format!("{name} cannot start"),
+        Health::Replacing => format!("the pod of {name} is being replaced"),
+        Health::Unknown => format!("the state of {name} is unknown"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn member(name: &str, outdated: bool, duty: Duty, health: Health) -> Member {
+        let reasons = if outdated {
+            vec![Reason::Resources]
+        } else {
+            vec![]
+        };
+        Member {
+            name: name.into(),
+            reasons,
+            duty,
+            health,
+        }
+    }
+
+    fn words(members: &[Member]) -> String {
+        match next(members) {
+            Next::Done => "done".into(),
+            Next::Replace { member, .. } => format!("replace {member}"),
+            Next::SwitchOver { from, to, .. } => format!("switch {from} -> {to}"),
+            Next::Wait { why } => format!("wait: {why}"),
+        }
+    }
+
+    #[test]
+    fn replicas_first_then_a_switchover_then_the_old_master() {
+        use Duty::{Master, Replica};
+        use Health::InSync;
+        let steps = [
+            (
+                [(true, Replica), (true, Master), (true, Replica)],
+                "replace m-2",
+            ),
+            (
+                [(true, Replica), (true, Master), (false, Replica)],
+                "replace m-0",
+            ),
+            (
+                [(false, Replica), (true, Master), (false, Replica)],
+                "switch m-1 -> m-0",
+            ),
+            (
+                [(false, Master), (true, Replica), (false, Replica)],
+                "replace m-1",
+            ),
+            (
+                [(false, Master), (false, Replica), (false, Replica)],
+                "done",
+            ),
+        ];
+        for (state, expected) in steps {
+            let members: Vec<Member> = state
+                .iter()
+                .enumerate()
+                .map(|(i, (outdated, duty))| member(&format!("m-{i}"), *outdated, *duty, InSync))
+                .collect();
+            assert_eq!(words(&members), expected);
+        }
+    }
+
+    #[test]
+    fn nobody_is_replaced_while_another_is_not_in_sync() {
+        for (health, expected) in [
+            (Health::Behind, "wait: m-2 is catching up"),
+            (Health::Replacing, "wait: the pod of m-2 is being replaced"),
+            (Health::Unknown, "wait: the state of m-2 is unknown"),
+        ] {
+            let members = [
+                member("m-0", true, Duty::Replica, Health::InSync),
+                member("m-1", true, Duty::Master, Health::InSync),
+                member("m-2", false, Duty::Replica, health),
+            ];
+            assert_eq!(words(&members), expected);
+        }
+    }
+
+    #[test]
+    fn a_pod_that_cannot_start_is_replaced_first() {
+        let members = [
+            member("m-0", true, Duty::Replica, Health::InSync),
+            member("m-1", true, Duty::Master, Health::InSync),
+            member("m-2", true, Duty::Replica, Health::CannotStart),
+        ];
+        assert_eq!(words(&members), "replace m-2");
+    }
+
+    #[test]
+    fn an_unknown_member_is_never_replaced() {
+        let members = [
+            member("m-0", false, Duty::Master, Health::InSync),
+            member("m-1", true, Duty::Replica, Health::Unknown),
+        ];
+        assert_eq!(words(&members), "wait: the state of m-1 is unknown");
+    }
+
+    #[test]
+    fn a_set_of_one_is_restarted_in_place() {
+        let members = [member("m-0", true, Duty::Master, Health::InSync)];
+        assert_eq!(words(&members), "replace m-0");
+    }
+}

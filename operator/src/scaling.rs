@@ -1,0 +1,222 @@
+//! How many members there are and which come or go.
+//!
+//! Owns: the path from the present number of members to the wanted one. Called by
+//! `reconcile::plan`.
+//!
+//! Invariants: pure; members are added all at once and vote only when they have caught up (the
+//! set's voters change one at a time, see [`voters`]); they are removed one at a time, always the
+//! highest ordinal because a StatefulSet can remove no other, and never the master: it hands over
+//! first; nothing is removed while another member is not in sync.
+//!
+//! Not done here: deleting the claims of removed members; that is the retention policy's, written
+//! into the StatefulSet by `resources`.
+
+/// A member as scaling sees it; `members[i]` has ordinal `i`.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Member {
+    /// Its name.
+    pub name: String,
+    /// Whether it is the master.
+    pub duty: Duty,
+    /// Whether it could take over now.
+    pub sync: Sync,
+}
+
+/// The role of a member.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Duty {
+    /// The master.
+    Master,
+    /// Anything else.
+    Replica,
+}
+
+/// Whether a member is complete.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Sync {
+    /// It is the master or holds what the master holds, but for the last moments.
+    InSync,
+    /// It does not, or nobody knows.
+    NotInSync,
+}
+
+/// What to do about the number of members.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Next {
+    /// There are as many as wanted.
+    Keep,
+    /// Set the StatefulSet to this many.
+    Resize {
+        /// Wanted replicas.
+        to: i32,
+    },
+    /// The member to be removed is the master.
+    SwitchOver {
+        /// The master.
+        from: String,
+        /// A member that stays and is in sync.
+        to: String,
+    },
+    /// The member must stop voting before it is removed.
+    Resign {
+        /// The member.
+        member: String,
+    },
+    /// Not now.
+    Wait {
+        /// For whom, in words.
+        why: String,
+    },
+}
+
+/// The next step from the `members` there are to `wanted` of them.
+#[must_use]
+pub fn next(members: &[Member], voters: &[String], wanted: usize) -> Next {
+    let resize = |n: usize| Next::Resize {
+        to: i32::try_from(n).unwrap_or(i32::MAX),
+    };
+    match members.len() {
+        n if n == wanted => Next::Keep,
+        n if n < wanted => resize(wanted),
+        n => match members.last() {
+            Some(last) => remove(last, &members[..n - 1], voters).unwrap_or_else(|| resize(n - 1)),
+            None => Next::Keep,
+        },
+    }
+}
+
+/// What must happen before `last` may go; `None` when it may.
+fn remove(last: &Member, rest: &[Member], voters: &[String]) -> Option<Next> {
+    let lagging = rest.iter().find(|m| m.sync == Sync::NotInSync);
+    if last.duty == Duty::Master {
+        return Some(match rest.iter().find(|m| m.sync == Sync::InSync) {
+            Some(to) => Next::SwitchOver {
+                from: last.name.clone(),
+                to: to.name.clone(),
+            },
+            None => Next::Wait {
+                why: format!("{} is the master and nobody else is in sync", last.name),
+            },
+        });
+    }
+    if let Some(lagging) = lagging {
+        return Some(Next::Wait {
+            why: format!("{} is not in sync, so {} stays", lagging.name, last.name),
+        });
+    }
+    voters.contains(&last.name).then(|| Next::Resign {
+        member: last.name.clone(),
+    })
+}
+
+/// The next change of the voters, one name at a time so that any two successive majorities meet.
+///
+/// Members that are in sync and shall stay become voters; names that shall not stay are dropped
+/// last to first. `None` when nothing changes.
+#[must_use]
+pub fn voters(current: &[String], members: &[Member], wanted: usize) -> Option<Vec<String>> {
+    let stays = |name: &String| members.iter().take(wanted).any(|m| &m.name == name);
+    if let Some(gone) = current.iter().rev().find(|name| !stays(name)) {
+        let all_in_sync = members.iter().take(wanted).all(|m| m.sync == Sync::InSync);
+        let is_master = members
+            .iter()
+            .any(|m| &m.name == gone && m.duty == Duty::Master);
+        let may_go = all_in_sync && !is_master;
+        return may_go.then(|| current.iter().filter(|n| *n != gone).cloned().collect());
+    }
+    let newcomer = members
+        .iter()
+        .take(wanted)
+        .find(|m| m.sync == Sync::InSync && !current.contains(&m.name))?;
+    let mut more = current.to_vec();
+    more.push(newcomer.name.clone());
+    more.sort();
+    Some(more)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn members(spec: &str) -> Vec<Member> {
+        spec.chars()
+            .enumerate()
+            .map(|(i, c)| Member {
+                name: format!("m-{i}"),
+                duty: if c == 'M' {
+                    Duty::Master
+                } else {
+                    Duty::Replica
+                },
+                sync: if c == '-' {
+                    Sync::NotInSync
+                } else {
+                    Sync::InSync
+                },
+            })
+            .collect()
+    }
+
+    fn names(n: usize) -> Vec<String> {
+        (0..n).map(|i| format!("m-{i}")).collect()
+    }
+
+    #[test]
+    fn growing_adds_all_at_once() {
+        assert_eq!(next(&members("Mrr"), &names(3), 5), Next::Resize { to: 5 });
+    }
+
+    #[test]
+    fn shrinking_takes_the_vote_then_one_member_then_the_next() {
+        let all = members("Mrrrr");
+        assert_eq!(
+            next(&all, &names(5), 3),
+            Next::Resign {
+                member: "m-4".into()
+            }
+        );
+        assert_eq!(next(&all, &names(4), 3), Next::Resize { to: 4 });
+        assert_eq!(
+            next(&all[..4], &names(4), 3),
+            Next::Resign {
+                member: "m-3".into()
+            }
+        );
+        assert_eq!(next(&all[..4], &names(3), 3), Next::Resize { to: 3 });
+        assert_eq!(next(&all[..3], &names(3), 3), Next::Keep);
+    }
+
+    #[test]
+    fn the_master_is_never_removed_it_hands_over_first() {
+        let next = next(&members("-rrrM"), &names(5), 3);
+        assert_eq!(
+            next,
+            Next::SwitchOver {
+                from: "m-4".into(),
+                to: "m-1".into()
+            }
+        );
+    }
+
+    #[test]
+    fn nobody_is_removed_while_another_is_not_in_sync() {
+        let next = next(&members("M-rrr"), &names(5), 3);
+        assert_eq!(
+            next,
+            Next::Wait {
+                why: "m-1 is not in sync, so m-4 stays".into()
+            }
+        );
+    }
+
+    #[test]
+    fn voters_change_one_at_a_time_and_only_when_in_sync() {
+        assert_eq!(voters(&names(3), &members("Mrr--"), 5), None);
+        assert_eq!(voters(&names(3), &members("Mrrrr"), 5), Some(names(4)));
+        assert_eq!(voters(&names(4), &members("Mrrrr"), 5), Some(names(5)));
+        assert_eq!(voters(&names(5), &members("Mrrrr"), 5), None);
+        assert_eq!(voters(&names(5), &members("Mrrrr"), 3), Some(names(4)));
+        assert_eq!(voters(&names(5), &members("Mr-rr"), 3), None);
+        assert_eq!(voters(&names(5), &members("rrrrM"), 3), None);
+    }
+}
