@@ -1,3 +1,0 @@
-//! The spine: observe → validate → plan → apply → report.
-
-pub mod validate;

@@ -1,0 +1,5 @@
+//! Disk: the snapshot format, and snapshots taken while writes go on.
+//!
+//! Read next: `rdb/mod.rs`.
+
+pub mod rdb;

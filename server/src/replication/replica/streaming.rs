@@ -1,0 +1,153 @@
+//! The master's stream on its way into the engine, as a buffer without I/O.
+//!
+//! Owns the bytes received and three places in them: what is parsed, what is applied (always at the
+//! end of a command that stands outside of MULTI), and what was forwarded. `link.rs` fills the
+//! buffer, takes commands one by one, and forwards the applied bytes exactly as they came: sub-
+//! replicas and our own backlog must hold the master's bytes, never a re-encoding.
+
+use resp::{Args, Limits, Parsed, ProtocolError, RequestParser};
+
+/// Room offered to each read from the socket.
+pub const READ_BYTES: usize = 64 * 1024;
+/// A buffer that grew beyond this for a large command is given back when it is empty.
+const KEEP_BYTES: usize = 1024 * 1024;
+
+/// See the module's text.
+#[derive(Debug)]
+pub struct StreamBuffer {
+    bytes: Vec<u8>,
+    /// End of the last command taken.
+    parsed: usize,
+    /// End of the last command that is applied for good.
+    applied: usize,
+    parser: RequestParser,
+    /// Where the command taken last starts.
+    current: usize,
+}
+
+/// What the buffer holds next.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// A command: see [`StreamBuffer::args`].
+    Command,
+    /// Part of a command, or nothing.
+    NeedMore,
+}
+
+impl StreamBuffer {
+    /// A buffer that begins with `first`, bytes that were read together with the handshake.
+    pub fn new(first: Vec<u8>) -> Self {
+        let parser = RequestParser::new(Limits::AUTHENTICATED);
+        Self {
+            bytes: first,
+            parsed: 0,
+            applied: 0,
+            parser,
+            current: 0,
+        }
+    }
+
+    /// Appends bytes from the socket by `read`, which gets the room and answers how much it filled.
+    pub fn fill<E>(
+        &mut self,
+        read: impl FnOnce(&mut [u8]) -> Result<usize, E>,
+    ) -> Result<usize, E> {
+        let old = self.bytes.len();
+        self.bytes.resize(old + READ_BYTES.max(old / 2), 0);
+        let count = read(&mut self.bytes[old..]);
+        self.bytes
+            .truncate(old + count.as_ref().map_or(0, |&count| count));
+        count
+    }
+
+    /// Takes the next command.
+    pub fn take(&mut self) -> Result<Taken, ProtocolError> {
+        loop {
+            match self.parser.parse(&self.bytes[self.parsed..])? {
+                Parsed::Request { consumed } => {
+                    self.current = self.parsed;
+                    self.parsed += consumed;
+                    return Ok(Taken::Command);
+                }
+                Parsed::Skip { consumed } => self.parsed += consumed,
+                Parsed::Incomplete { .. } => return Ok(Taken::NeedMore),
+            }
+        }
+    }
+
+    /// The arguments of the command taken last.
+    pub fn args(&self) -> Args<'_> {
+        self.parser.args(&self.bytes[self.current..])
+    }
+
+    /// Everything taken so far is applied: no transaction is open.
+    pub fn mark_applied(&mut self) {
+        self.applied = self.parsed;
+    }
+
+    /// The applied bytes that were not forwarded yet.
+    pub fn applied(&self) -> &[u8] {
+        &self.bytes[..self.applied]
+    }
+
+    /// Drops the applied bytes, which are forwarded now.
+    pub fn drop_applied(&mut self) {
+        if self.applied == self.bytes.len() {
+            self.bytes.clear();
+            self.bytes.shrink_to(KEEP_BYTES);
+        } else {
+            self.bytes.drain(..self.applied);
+        }
+        self.parsed -= self.applied;
+        self.applied = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fill(buffer: &mut StreamBuffer, bytes: &[u8]) {
+        let result: Result<usize, ()> = buffer.fill(|room| {
+            room[..bytes.len()].copy_from_slice(bytes);
+            Ok(bytes.len())
+        });
+        assert_eq!(result, Ok(bytes.len()));
+    }
+
+    #[test]
+    fn bytes_are_forwarded_only_to_the_end_of_an_applied_command() {
+        let stream =
+            b"*1\r\n$4\r\nPING\r\n\r\n*2\r\n$6\r\nSELECT\r\n$1\r\n3\r\n*1\r\n$5\r\nMULTI\r\n";
+        let mut buffer = StreamBuffer::new(Vec::new());
+        let mut forwarded = Vec::new();
+        for byte in stream {
+            fill(&mut buffer, &[*byte]);
+            while buffer.take() == Ok(Taken::Command) {
+                if buffer.args().get(0) != Some(b"MULTI") {
+                    buffer.mark_applied();
+                }
+            }
+            forwarded.extend_from_slice(buffer.applied());
+            buffer.drop_applied();
+        }
+        assert_eq!(
+            forwarded,
+            &stream[..stream.len() - 15],
+            "MULTI is not applied yet"
+        );
+        fill(&mut buffer, b"*1\r\n$4\r\nEXEC\r\n");
+        assert_eq!(buffer.take(), Ok(Taken::Command));
+        buffer.mark_applied();
+        assert_eq!(
+            buffer.applied(),
+            b"*1\r\n$5\r\nMULTI\r\n*1\r\n$4\r\nEXEC\r\n"
+        );
+    }
+
+    #[test]
+    fn rubbish_is_an_error() {
+        let mut buffer = StreamBuffer::new(b"*1\r\nxPING\r\n".to_vec());
+        assert!(buffer.take().is_err());
+    }
+}
