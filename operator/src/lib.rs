@@ -13,8 +13,12 @@
 //! The operator decides and the servers enforce (terms, leases, durability): safety never rests on
 //! the operator being alone, fast or up to date, and it may be killed between any two calls.
 
+pub mod api;
 pub mod leader;
 pub mod placement;
+pub mod quantity;
+pub mod reconcile;
 pub mod rollout;
 pub mod rotation;
 pub mod scaling;
+pub mod set;

@@ -1,0 +1,157 @@
+//! Durations as users write them (`90s`, `1h30m`, `250ms`), kept as text so that what is read is written
+//! back unchanged.
+//!
+//! Used by the CRD types; `reconcile::validate` turns the text into a [`Duration`]. The grammar is the
+//! part of Go's that makes sense here: whole numbers with the units `ms`, `s`, `m`, `h`, no sign.
+
+use std::time::Duration;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// Longest text accepted, in bytes.
+pub const MAX_DURATION_BYTES: usize = 32;
+
+/// The same grammar as [`DurationText::parse`], as the CRD states it.
+pub const DURATION_PATTERN: &str = "^([0-9]{1,9}(ms|s|m|h))+$";
+
+/// A duration as text; see the module documentation for its grammar.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct DurationText(pub String);
+
+/// Why a text is not a duration.
+#[derive(Debug, Error, PartialEq, Eq)]
+#[error(
+    "{text:?} is not a duration: write whole numbers with the units ms, s, m or h, such as 500ms, 90s or 1h30m"
+)]
+pub struct DurationError {
+    /// What was written, cut to [`MAX_DURATION_BYTES`].
+    pub text: String,
+}
+
+impl DurationText {
+    /// The duration that the text says.
+    pub fn parse(&self) -> Result<Duration, DurationError> {
+        parse_terms(&self.0).ok_or_else(|| DurationError {
+            text: self.0.chars().take(MAX_DURATION_BYTES).collect(),
+        })
+    }
+}
+
+impl From<&str> for DurationText {
+    fn from(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+}
+
+impl From<Duration> for DurationText {
+    /// The shortest exact text, in milliseconds when there is a fraction of a second.
+    fn from(duration: Duration) -> Self {
+        let millis = duration.as_millis();
+        Self(match (millis % 1000, millis / 1000) {
+            (0, seconds) if seconds > 0 && seconds.is_multiple_of(3600) => {
+                format!("{}h", seconds / 3600)
+            }
+            (0, seconds) if seconds > 0 && seconds.is_multiple_of(60) => {
+                format!("{}m", seconds / 60)
+            }
+            (0, seconds) => format!("{seconds}s"),
+            (_, _) => format!("{millis}ms"),
+        })
+    }
+}
+
+fn parse_terms(text: &str) -> Option<Duration> {
+    if text.is_empty() || text.len() > MAX_DURATION_BYTES {
+        return None;
+    }
+    let mut rest = text;
+    let mut total_ms: u64 = 0;
+    while !rest.is_empty() {
+        let digits = rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+        let number: u64 = rest.get(..digits)?.parse().ok()?;
+        let tail = &rest[digits..];
+        let (unit_ms, after) = if let Some(after) = tail.strip_prefix("ms") {
+            (1, after)
+        } else if let Some(after) = tail.strip_prefix('s') {
+            (1000, after)
+        } else if let Some(after) = tail.strip_prefix('m') {
+            (60_000, after)
+        } else {
+            (3_600_000, tail.strip_prefix('h')?)
+        };
+        total_ms = total_ms.checked_add(number.checked_mul(unit_ms)?)?;
+        rest = after;
+    }
+    Some(Duration::from_millis(total_ms))
+}
+
+impl JsonSchema for DurationText {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Duration".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({"type": "string", "maxLength": MAX_DURATION_BYTES, "pattern": DURATION_PATTERN})
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_what_the_pattern_allows() {
+        for (text, millis) in [
+            ("1s", 1000),
+            ("250ms", 250),
+            ("1h30m", 5_400_000),
+            ("720h", 2_592_000_000),
+            ("0s", 0),
+        ] {
+            assert_eq!(
+                DurationText::from(text).parse(),
+                Ok(Duration::from_millis(millis)),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn refuses_everything_else_and_names_the_units() {
+        for text in [
+            "",
+            "1",
+            "s",
+            "-1s",
+            "1.5h",
+            "1d",
+            "1h ",
+            "99999999999999999999h",
+            "é",
+        ] {
+            let error = DurationText::from(text).parse().expect_err(text);
+            assert!(error.to_string().contains("ms, s, m or h"), "{error}");
+        }
+    }
+
+    #[test]
+    fn writes_the_shortest_exact_text() {
+        for (millis, text) in [
+            (0, "0s"),
+            (250, "250ms"),
+            (1500, "1500ms"),
+            (90_000, "90s"),
+            (120_000, "2m"),
+            (7_200_000, "2h"),
+        ] {
+            assert_eq!(DurationText::from(Duration::from_millis(millis)).0, text);
+        }
+    }
+}

@@ -1,0 +1,335 @@
+//! What the operator reports, and the one place where its shared decisions are kept.
+//!
+//! `electionTerm`, `elector`, `term`, `master` and `bootstrapped` are decisions: they change only by
+//! compare-and-swap on the object's resource version. All the rest is a report that can be made anew.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::KubeSchema;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{super::duration::DurationText, is_default};
+
+/// Failovers remembered in the status.
+pub const MAX_FAILOVER_RECORDS: usize = 10;
+
+/// What a set is.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RedisReplicaSetStatus {
+    /// The generation of the spec that this status speaks of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+
+    /// Whether the set has ever had a master. Once true, an empty member is never made master.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub bootstrapped: bool,
+
+    /// Number of the current mastership; 0 before the first.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub term: i64,
+
+    /// Highest term ever handed out to an elector; above `term` while an election runs.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub election_term: i64,
+
+    /// Identity of the elector to whom `electionTerm` was handed out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub elector: Option<String>,
+
+    /// Name of the member that takes writes in `term`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub master: Option<String>,
+
+    /// Incarnation of the master when it was promoted: counts how often that member lost its data.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub master_incarnation: Option<i64>,
+
+    /// When the current master was promoted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub master_since: Option<Time>,
+
+    /// Members that exist; for the scale subresource.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub replicas: i32,
+
+    /// Names of the members whose word counts when a master is chosen; one at a time comes or goes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub voters: Vec<String>,
+
+    /// Members ready of members wanted, such as `3/3`; for `kubectl get`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ready_members: Option<String>,
+
+    /// Label selector of the pods, for the scale subresource and autoscalers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub selector: Option<String>,
+
+    /// Digest of the configuration that members should have.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub config_revision: Option<String>,
+
+    /// The members, by name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub members: Vec<MemberStatus>,
+
+    /// Rotation of the credentials.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub rotation: RotationStatus,
+
+    /// The last changes of the master, newest first; at most 10.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 10))]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    pub failovers: Vec<FailoverRecord>,
+
+    /// Ready, Available, Progressing, QuorumHealthy, PlacementSatisfied, SecretsCurrent and Paused; Stalled
+    /// while the operator cannot go on without the user.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+}
+
+/// One member. Figures that move all the time (`offset`, `lag`) are as of the last change of anything else here.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MemberStatus {
+    /// Name of the member and its pod.
+    pub name: String,
+
+    /// What the member is doing.
+    #[serde(default)]
+    pub role: MemberRole,
+
+    /// Whether its pod is ready.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub ready: bool,
+
+    /// Node that runs it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
+
+    /// Zone of that node.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub zone: Option<String>,
+
+    /// Term of the last write it holds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub term: Option<i64>,
+
+    /// Replication offset it holds, in bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub offset: Option<i64>,
+
+    /// How long ago it last heard its master.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lag: Option<DurationText>,
+
+    /// Whether it counts when a master is chosen: a member that lost its data does not until it has caught up.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub vote: bool,
+
+    /// How often it lost its data, plus one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub incarnation: Option<i64>,
+
+    /// Digest of the configuration it runs with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub config_revision: Option<String>,
+
+    /// Newest revision of the clients' password that it accepts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub secret_revision: Option<i64>,
+
+    /// Image its server runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+
+    /// Why it is not what it should be: the scheduler's reason of a Pending pod, or the server's last error.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub message: Option<String>,
+}
+
+/// What a member is doing.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
+pub enum MemberRole {
+    /// Takes writes.
+    Master,
+    /// Follows the master and can replace it.
+    Replica,
+    /// Follows the master, but does not count yet: it is new or lost its data.
+    Learner,
+    /// Runs, and waits for its role.
+    Waiting,
+    /// Has no running server.
+    Absent,
+    /// Could not be asked.
+    #[default]
+    Unknown,
+}
+
+/// One change of the master.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FailoverRecord {
+    /// When the new master was promoted.
+    pub at: Time,
+
+    /// Term of the new master.
+    pub term: i64,
+
+    /// The master before; absent for the first one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+
+    /// The new master.
+    pub to: String,
+
+    /// Why.
+    pub reason: FailoverReason,
+
+    /// From the last sign of life of the old master until its loss was certain; absent for planned changes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub detected: Option<DurationText>,
+
+    /// From the last sign of life of the old master (planned: from the stop of writes) until the new one served.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub served: Option<DurationText>,
+
+    /// Bytes of the stream that the old master had and the new one has not; absent while nobody can know.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lost_bytes: Option<i64>,
+}
+
+/// Why the master changed.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
+pub enum FailoverReason {
+    /// The first master of the set.
+    Bootstrap,
+    /// The server's process ended.
+    ProcessLost,
+    /// The pod was deleted or evicted.
+    PodDeleted,
+    /// The node went away.
+    NodeLost,
+    /// The server was silent for too long.
+    Unresponsive,
+    /// The master lost its data.
+    DataLost,
+    /// The old master had to be replaced for a new image, configuration or template.
+    Rollout,
+    /// The old master was beyond the wanted number of members.
+    ScaleDown,
+    /// The old master's place violated the placement.
+    Placement,
+}
+
+/// Rotation of the credentials.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RotationStatus {
+    /// The clients' password.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub client: RotationState,
+
+    /// The replication password.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub replication: RotationState,
+}
+
+/// Where the rotation of one credential stands.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RotationState {
+    /// Number of the newest password, counted from 1: the only one when `phase` is Settled, else the one being
+    /// introduced.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub revision: i64,
+
+    /// What is being done.
+    #[serde(default)]
+    pub phase: RotationPhase,
+
+    /// When the phase began.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since: Option<Time>,
+
+    /// Why the running or last rotation began.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cause: Option<RotationCause>,
+
+    /// When the running or last rotation began.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<Time>,
+
+    /// When the last rotation ended, or the first password was made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub completed_at: Option<Time>,
+
+    /// When the next rotation is due; absent without `rotateEvery`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_at: Option<Time>,
+
+    /// The value of the annotation `redfleet.dev/rotate` that was last acted upon.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request: Option<String>,
+
+    /// What each member has confirmed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub members: Vec<MemberRotation>,
+
+    /// What the rotation waits for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub message: Option<String>,
+}
+
+/// Phases of a rotation, in order. Each is safe to repeat, so that a killed operator resumes at the recorded one.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
+pub enum RotationPhase {
+    /// No rotation runs.
+    #[default]
+    Settled,
+    /// Every member is told to accept the new password beside the old.
+    Adding,
+    /// Replicas begin to log in to their master with the new password.
+    Switching,
+    /// The new password is published, and both are accepted until the overlap has passed.
+    Overlapping,
+    /// Every member is told to refuse the old password.
+    Retiring,
+}
+
+/// Why a rotation began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum RotationCause {
+    /// `rotateEvery` has passed.
+    Timer,
+    /// The referenced Secret, or the reference to it, changed.
+    SecretChanged,
+    /// The annotation asked for it.
+    Requested,
+}
+
+/// What one member has confirmed of a rotation.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MemberRotation {
+    /// Name of the member.
+    pub name: String,
+
+    /// The last instruction that it confirmed: the revision, and whether it was to accept it in addition (`4-add`),
+    /// to use it while the old one is still accepted (`4-both`) or to accept nothing else (`4-only`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub applied: Option<String>,
+}

@@ -1,0 +1,3 @@
+//! The spine: observe → validate → plan → apply → report.
+
+pub mod validate;

@@ -1,0 +1,309 @@
+use k8s_openapi::ByteString;
+use serde_json::{Value, json};
+
+use super::*;
+
+fn set(spec: Value) -> RedisReplicaSet {
+    let object = json!({
+        "apiVersion": "redfleet.dev/v1alpha1",
+        "kind": "RedisReplicaSet",
+        "metadata": {"name": "orders", "namespace": "shop", "uid": "u-1", "generation": 3},
+        "spec": spec,
+    });
+    serde_json::from_value(object).expect("a set")
+}
+
+fn check(spec: Value) -> Result<ValidatedSet, InvalidSpec> {
+    validate(&set(spec), &References::default(), &defaults())
+}
+
+fn defaults() -> Defaults {
+    Defaults {
+        server_image: "redfleet/server:1".to_owned(),
+    }
+}
+
+fn mistake(spec: Value) -> Mistake {
+    let InvalidSpec(mut mistakes) = check(spec).expect_err("must be refused");
+    assert_eq!(mistakes.len(), 1, "{mistakes:?}");
+    mistakes.remove(0)
+}
+
+fn secret(data: &[(&str, &[u8])]) -> ReferencedSecret {
+    let data = data
+        .iter()
+        .map(|(key, value)| ((*key).to_owned(), ByteString(value.to_vec())))
+        .collect();
+    ReferencedSecret::Found(Box::new(Secret {
+        data: Some(data),
+        ..Secret::default()
+    }))
+}
+
+#[test]
+fn the_smallest_spec_gets_every_default() {
+    let set = check(json!({"storage": {"size": "8Gi"}})).expect("valid");
+    assert_eq!(set.replicas, 3);
+    assert_eq!(set.image, "redfleet/server:1");
+    assert_eq!(set.max_lag, DEFAULT_MAX_LAG);
+    assert_eq!(set.detect_after, DEFAULT_DETECT_AFTER);
+    assert_eq!(set.auth.overlap, DEFAULT_OVERLAP);
+    assert_eq!(set.auth.rotate_every, None);
+    assert_eq!(set.pod.termination_grace_seconds, 30);
+    assert_eq!(set.activity, Activity::Active);
+    let keys: Vec<_> = set
+        .spread
+        .iter()
+        .map(|c| (c.topology_key.as_str(), c.strictness))
+        .collect();
+    assert_eq!(
+        keys,
+        DEFAULT_SPREAD_KEYS.map(|key| (key, Strictness::Preferred))
+    );
+    assert_eq!(set.owner.name, "orders");
+    assert_eq!(set.owner.controller, Some(true));
+}
+
+#[test]
+fn every_mistake_names_its_field_and_the_cure() {
+    let storage = json!({"size": "8Gi"});
+    let cases = [
+        (
+            json!({"replicas": 0, "storage": storage}),
+            "spec.replicas",
+            "delete it with storage.retention: Retain",
+        ),
+        (
+            json!({"replicas": 10, "storage": storage}),
+            "spec.replicas",
+            "REPLICAOF",
+        ),
+        (json!({"storage": {}}), "spec.storage", "{ephemeral: {}}"),
+        (
+            json!({"storage": {"size": "8Gi", "ephemeral": {}}}),
+            "spec.storage",
+            "exactly one",
+        ),
+        (
+            json!({"storage": {"ephemeral": {}, "retention": "Delete"}}),
+            "spec.storage",
+            "remove them",
+        ),
+        (
+            json!({"storage": {"size": "-8Gi"}}),
+            "spec.storage.size",
+            "8Gi",
+        ),
+        (
+            json!({"storage": {"size": "1"}}),
+            "spec.storage.size",
+            "64Mi",
+        ),
+        (
+            json!({"storage": {"ephemeral": {"sizeLimit": "much"}}}),
+            "spec.storage.ephemeral.sizeLimit",
+            "8Gi",
+        ),
+        (
+            json!({"storage": storage, "config": {"port": "1"}}),
+            "spec.config.port",
+            "spec.services",
+        ),
+        (
+            json!({"storage": storage, "config": {"dir": "/"}}),
+            "spec.config.dir",
+            "spec.storage",
+        ),
+        (
+            json!({"storage": storage, "config": {"requirepass": "x"}}),
+            "spec.config.requirepass",
+            "spec.auth.clientSecretName",
+        ),
+        (
+            json!({"storage": storage, "config": {"replicaof": "a 1"}}),
+            "spec.config.replicaof",
+            "assigns the roles",
+        ),
+        (
+            json!({"storage": storage, "config": {"managed": "no"}}),
+            "spec.config.managed",
+            "remove them",
+        ),
+        (
+            json!({"storage": storage, "config": {"MaxMemory": "1"}}),
+            "spec.config.MaxMemory",
+            "lower case",
+        ),
+        (
+            json!({"storage": storage, "config": {"save": "1 1\nport 7"}}),
+            "spec.config.save",
+            "one line",
+        ),
+        (
+            json!({"storage": storage, "auth": {"rotateEvery": "30m"}}),
+            "spec.auth.rotateEvery",
+            "lower overlap",
+        ),
+        (
+            json!({"storage": storage, "auth": {"overlap": "1d"}}),
+            "spec.auth.overlap",
+            "1h30m",
+        ),
+        (
+            json!({"storage": storage, "auth": {"overlap": "721h"}}),
+            "spec.auth.overlap",
+            "720h",
+        ),
+        (
+            json!({"storage": storage, "auth": {"clientSecretName": "orders-client"}}),
+            "spec.auth.clientSecretName",
+            "another name",
+        ),
+        (
+            json!({"storage": storage, "auth": {"clientSecretName": "a", "replicationSecretName": "a"}}),
+            "spec.auth",
+            "different Secrets",
+        ),
+        (
+            json!({"storage": storage, "failover": {"detectAfter": "1ms"}}),
+            "spec.failover.detectAfter",
+            "800ms",
+        ),
+        (
+            json!({"storage": storage, "services": {"replicas": {"maxLag": "2h"}}}),
+            "spec.services.replicas.maxLag",
+            "10s",
+        ),
+        (
+            json!({"storage": storage, "podTemplate": {"labels": {"app.kubernetes.io/name": "x"}}}),
+            "spec.podTemplate.labels",
+            "other names",
+        ),
+        (
+            json!({"storage": storage, "podTemplate": {"annotations": {"redfleet.dev/x": "x"}}}),
+            "spec.podTemplate.annotations",
+            "another prefix",
+        ),
+        (
+            json!({"storage": storage, "resources": {"limits": {"memory": "lots"}}}),
+            "spec.resources.limits.memory",
+            "4Gi",
+        ),
+        (
+            json!({"storage": storage, "placement": {"spread": [{"topologyKey": ""}]}}),
+            "spec.placement.spread[0].topologyKey",
+            "topology.kubernetes.io/zone",
+        ),
+    ];
+    for (spec, field, cure) in cases {
+        let found = mistake(spec.clone());
+        assert_eq!(found.field, field, "{spec}");
+        assert!(found.message.contains(cure), "{spec}: {}", found.message);
+    }
+}
+
+#[test]
+fn all_mistakes_are_reported_at_once() {
+    let error = check(json!({"replicas": 0, "storage": {"size": "x"}, "config": {"port": "1"}}))
+        .expect_err("three mistakes");
+    assert_eq!(error.0.len(), 3);
+    assert!(error.to_string().contains("spec.storage.size: "));
+}
+
+#[test]
+fn names_that_cannot_name_services_are_refused() {
+    for name in ["1orders", "Orders", "orders-", "", "a.b", &"x".repeat(41)] {
+        let mut wrong = set(json!({"storage": {"size": "8Gi"}}));
+        wrong.metadata.name = Some(name.to_owned());
+        let error = validate(&wrong, &References::default(), &defaults()).expect_err(name);
+        assert_eq!(error.0[0].field, "metadata.name");
+    }
+}
+
+#[test]
+fn a_missing_secret_is_no_mistake_of_the_spec() {
+    let object = set(json!({"storage": {"size": "8Gi"}, "auth": {"clientSecretName": "mine"}}));
+    let problem = |client: ReferencedSecret| {
+        let references = References {
+            client,
+            replication: ReferencedSecret::Unknown,
+        };
+        match validate(&object, &references, &defaults())
+            .expect("valid")
+            .auth
+            .client
+        {
+            CredentialSource::Referenced { secret, password } => {
+                assert_eq!(secret, "mine");
+                password
+            }
+            CredentialSource::Generated => panic!("it is referenced"),
+        }
+    };
+    assert_eq!(
+        problem(ReferencedSecret::Missing),
+        Err(SecretProblem::Missing)
+    );
+    assert_eq!(
+        problem(ReferencedSecret::Unknown),
+        Err(SecretProblem::Unknown)
+    );
+    assert_eq!(
+        problem(secret(&[("password", b"s3cret")])),
+        Ok(Password::new("s3cret"))
+    );
+    for (data, cure) in [
+        (secret(&[("pass", b"x")]), "add it"),
+        (secret(&[("password", b"")]), "write a password"),
+        (secret(&[("password", b"x\n")]), "echo -n"),
+        (secret(&[("password", b"a b")]), "space"),
+        (secret(&[("password", &[0xff])]), "UTF-8"),
+        (secret(&[("password", &[b'x'; 513])]), "shorter"),
+    ] {
+        let Err(SecretProblem::Invalid(text)) = problem(data) else {
+            panic!("{cure}: must be invalid")
+        };
+        assert!(text.contains(cure), "{text}");
+    }
+}
+
+#[test]
+fn the_annotation_asks_for_a_rotation() {
+    let ask = |value: &str| {
+        let mut object = set(json!({"storage": {"size": "8Gi"}}));
+        object.metadata.annotations =
+            Some([(api::ROTATE_ANNOTATION.to_owned(), value.to_owned())].into());
+        validate(&object, &References::default(), &defaults())
+            .map(|set| set.auth.request.map(|r| r.scope))
+    };
+    assert_eq!(ask("client@1"), Ok(Some(RotationScope::Client)));
+    assert_eq!(ask("replication"), Ok(Some(RotationScope::Replication)));
+    assert_eq!(
+        ask("all@2026-11-23T10:00:00Z"),
+        Ok(Some(RotationScope::All))
+    );
+    assert!(
+        ask("everything")
+            .expect_err("unknown")
+            .to_string()
+            .contains("client@1")
+    );
+}
+
+#[test]
+fn a_password_is_never_shown() {
+    assert!(!format!("{:?}", Password::new("s3cret")).contains("s3cret"));
+}
+
+#[test]
+fn the_config_revision_changes_with_names_and_values_only() {
+    let revision = |config: Value| {
+        check(json!({"storage": {"size": "8Gi"}, "config": config}))
+            .expect("valid")
+            .config_revision()
+    };
+    let first = revision(json!({"save": "1 1", "timeout": "0"}));
+    assert_eq!(first, revision(json!({"timeout": "0", "save": "1 1"})));
+    assert_ne!(first, revision(json!({"timeout": "0", "save": "1 2"})));
+    assert_ne!(revision(json!({"a": "bc"})), revision(json!({"ab": "c"})));
+}
