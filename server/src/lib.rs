@@ -1,1 +1,7 @@
-//! placeholder
+//! A Redis-compatible server that replicates both ways with Redis and Valkey.
+
+pub mod config;
+pub mod glob;
+
+/// The version of Redis whose replies and formats this server has; clients decide by it what they may use.
+pub const REDIS_VERSION: &str = "7.2.6";
