@@ -18,6 +18,7 @@ pub mod leader;
 pub mod placement;
 pub mod quantity;
 pub mod reconcile;
+pub mod resources;
 pub mod rollout;
 pub mod rotation;
 pub mod scaling;

@@ -64,140 +64,150 @@ fn the_smallest_spec_gets_every_default() {
     assert_eq!(set.owner.controller, Some(true));
 }
 
+/// Spec, field, part of the cure.
+const MISTAKES: &[(&str, &str, &str)] = &[
+    (
+        r#"{"replicas": 0, "storage": {"size": "8Gi"}}"#,
+        "spec.replicas",
+        "delete it with storage.retention: Retain",
+    ),
+    (
+        r#"{"replicas": 10, "storage": {"size": "8Gi"}}"#,
+        "spec.replicas",
+        "REPLICAOF",
+    ),
+    (r#"{"storage": {}}"#, "spec.storage", "{ephemeral: {}}"),
+    (
+        r#"{"storage": {"size": "8Gi", "ephemeral": {}}}"#,
+        "spec.storage",
+        "exactly one",
+    ),
+    (
+        r#"{"storage": {"ephemeral": {}, "retention": "Delete"}}"#,
+        "spec.storage",
+        "remove them",
+    ),
+    (
+        r#"{"storage": {"size": "-8Gi"}}"#,
+        "spec.storage.size",
+        "8Gi",
+    ),
+    (r#"{"storage": {"size": "1"}}"#, "spec.storage.size", "64Mi"),
+    (
+        r#"{"storage": {"ephemeral": {"sizeLimit": "much"}}}"#,
+        "spec.storage.ephemeral.sizeLimit",
+        "8Gi",
+    ),
+];
+
+/// The same, for parts of the spec beside a valid storage.
+const MISTAKES_BESIDE_STORAGE: &[(&str, &str, &str)] = &[
+    (
+        r#"{"config": {"port": "1"}}"#,
+        "spec.config.port",
+        "spec.services",
+    ),
+    (
+        r#"{"config": {"dir": "/"}}"#,
+        "spec.config.dir",
+        "spec.storage",
+    ),
+    (
+        r#"{"config": {"requirepass": "x"}}"#,
+        "spec.config.requirepass",
+        "spec.auth.clientSecretName",
+    ),
+    (
+        r#"{"config": {"replicaof": "a 1"}}"#,
+        "spec.config.replicaof",
+        "assigns the roles",
+    ),
+    (
+        r#"{"config": {"managed": "no"}}"#,
+        "spec.config.managed",
+        "remove them",
+    ),
+    (
+        r#"{"config": {"MaxMemory": "1"}}"#,
+        "spec.config.MaxMemory",
+        "lower case",
+    ),
+    (
+        r#"{"config": {"save": "1 1\nport 7"}}"#,
+        "spec.config.save",
+        "one line",
+    ),
+    (
+        r#"{"auth": {"rotateEvery": "30m"}}"#,
+        "spec.auth.rotateEvery",
+        "lower overlap",
+    ),
+    (
+        r#"{"auth": {"overlap": "1d"}}"#,
+        "spec.auth.overlap",
+        "1h30m",
+    ),
+    (
+        r#"{"auth": {"overlap": "721h"}}"#,
+        "spec.auth.overlap",
+        "720h",
+    ),
+    (
+        r#"{"auth": {"clientSecretName": "orders-client"}}"#,
+        "spec.auth.clientSecretName",
+        "another name",
+    ),
+    (
+        r#"{"auth": {"clientSecretName": "a", "replicationSecretName": "a"}}"#,
+        "spec.auth",
+        "different Secrets",
+    ),
+    (
+        r#"{"failover": {"detectAfter": "1ms"}}"#,
+        "spec.failover.detectAfter",
+        "800ms",
+    ),
+    (
+        r#"{"services": {"replicas": {"maxLag": "2h"}}}"#,
+        "spec.services.replicas.maxLag",
+        "10s",
+    ),
+    (
+        r#"{"podTemplate": {"labels": {"app.kubernetes.io/name": "x"}}}"#,
+        "spec.podTemplate.labels",
+        "other names",
+    ),
+    (
+        r#"{"podTemplate": {"annotations": {"redfleet.dev/x": "x"}}}"#,
+        "spec.podTemplate.annotations",
+        "another prefix",
+    ),
+    (
+        r#"{"resources": {"limits": {"memory": "lots"}}}"#,
+        "spec.resources.limits.memory",
+        "4Gi",
+    ),
+    (
+        r#"{"placement": {"spread": [{"topologyKey": ""}]}}"#,
+        "spec.placement.spread[0].topologyKey",
+        "topology.kubernetes.io/zone",
+    ),
+];
+
 #[test]
 fn every_mistake_names_its_field_and_the_cure() {
-    let storage = json!({"size": "8Gi"});
-    let cases = [
-        (
-            json!({"replicas": 0, "storage": storage}),
-            "spec.replicas",
-            "delete it with storage.retention: Retain",
-        ),
-        (
-            json!({"replicas": 10, "storage": storage}),
-            "spec.replicas",
-            "REPLICAOF",
-        ),
-        (json!({"storage": {}}), "spec.storage", "{ephemeral: {}}"),
-        (
-            json!({"storage": {"size": "8Gi", "ephemeral": {}}}),
-            "spec.storage",
-            "exactly one",
-        ),
-        (
-            json!({"storage": {"ephemeral": {}, "retention": "Delete"}}),
-            "spec.storage",
-            "remove them",
-        ),
-        (
-            json!({"storage": {"size": "-8Gi"}}),
-            "spec.storage.size",
-            "8Gi",
-        ),
-        (
-            json!({"storage": {"size": "1"}}),
-            "spec.storage.size",
-            "64Mi",
-        ),
-        (
-            json!({"storage": {"ephemeral": {"sizeLimit": "much"}}}),
-            "spec.storage.ephemeral.sizeLimit",
-            "8Gi",
-        ),
-        (
-            json!({"storage": storage, "config": {"port": "1"}}),
-            "spec.config.port",
-            "spec.services",
-        ),
-        (
-            json!({"storage": storage, "config": {"dir": "/"}}),
-            "spec.config.dir",
-            "spec.storage",
-        ),
-        (
-            json!({"storage": storage, "config": {"requirepass": "x"}}),
-            "spec.config.requirepass",
-            "spec.auth.clientSecretName",
-        ),
-        (
-            json!({"storage": storage, "config": {"replicaof": "a 1"}}),
-            "spec.config.replicaof",
-            "assigns the roles",
-        ),
-        (
-            json!({"storage": storage, "config": {"managed": "no"}}),
-            "spec.config.managed",
-            "remove them",
-        ),
-        (
-            json!({"storage": storage, "config": {"MaxMemory": "1"}}),
-            "spec.config.MaxMemory",
-            "lower case",
-        ),
-        (
-            json!({"storage": storage, "config": {"save": "1 1\nport 7"}}),
-            "spec.config.save",
-            "one line",
-        ),
-        (
-            json!({"storage": storage, "auth": {"rotateEvery": "30m"}}),
-            "spec.auth.rotateEvery",
-            "lower overlap",
-        ),
-        (
-            json!({"storage": storage, "auth": {"overlap": "1d"}}),
-            "spec.auth.overlap",
-            "1h30m",
-        ),
-        (
-            json!({"storage": storage, "auth": {"overlap": "721h"}}),
-            "spec.auth.overlap",
-            "720h",
-        ),
-        (
-            json!({"storage": storage, "auth": {"clientSecretName": "orders-client"}}),
-            "spec.auth.clientSecretName",
-            "another name",
-        ),
-        (
-            json!({"storage": storage, "auth": {"clientSecretName": "a", "replicationSecretName": "a"}}),
-            "spec.auth",
-            "different Secrets",
-        ),
-        (
-            json!({"storage": storage, "failover": {"detectAfter": "1ms"}}),
-            "spec.failover.detectAfter",
-            "800ms",
-        ),
-        (
-            json!({"storage": storage, "services": {"replicas": {"maxLag": "2h"}}}),
-            "spec.services.replicas.maxLag",
-            "10s",
-        ),
-        (
-            json!({"storage": storage, "podTemplate": {"labels": {"app.kubernetes.io/name": "x"}}}),
-            "spec.podTemplate.labels",
-            "other names",
-        ),
-        (
-            json!({"storage": storage, "podTemplate": {"annotations": {"redfleet.dev/x": "x"}}}),
-            "spec.podTemplate.annotations",
-            "another prefix",
-        ),
-        (
-            json!({"storage": storage, "resources": {"limits": {"memory": "lots"}}}),
-            "spec.resources.limits.memory",
-            "4Gi",
-        ),
-        (
-            json!({"storage": storage, "placement": {"spread": [{"topologyKey": ""}]}}),
-            "spec.placement.spread[0].topologyKey",
-            "topology.kubernetes.io/zone",
-        ),
-    ];
-    for (spec, field, cure) in cases {
+    let parse = |text: &str| serde_json::from_str::<Value>(text).expect("JSON");
+    let whole = MISTAKES
+        .iter()
+        .map(|(spec, field, cure)| (parse(spec), field, cure));
+    let beside = MISTAKES_BESIDE_STORAGE.iter().map(|(part, field, cure)| {
+        let mut spec = parse(part);
+        spec["storage"] = json!({"size": "8Gi"});
+        (spec, field, cure)
+    });
+    for (spec, field, cure) in whole.chain(beside) {
         let found = mistake(spec.clone());
-        assert_eq!(found.field, field, "{spec}");
+        assert_eq!(found.field, *field, "{spec}");
         assert!(found.message.contains(cure), "{spec}: {}", found.message);
     }
 }

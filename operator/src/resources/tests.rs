@@ -1,0 +1,250 @@
+use std::net::IpAddr;
+
+use k8s_openapi::api::core::v1::Secret;
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::{
+    endpoints::{AddressFamily, Backend, Target, endpoint_slice},
+    secrets::{Ring, ServerCredentials, read_server_secret},
+    *,
+};
+use crate::{
+    api::v1alpha1::RedisReplicaSet,
+    reconcile::validate::{Defaults, References, validate},
+    set::Password,
+};
+
+fn set(spec: Value) -> ValidatedSet {
+    let object: RedisReplicaSet = serde_json::from_value(json!({
+        "apiVersion": "redfleet.dev/v1alpha1",
+        "kind": "RedisReplicaSet",
+        "metadata": {"name": "orders", "namespace": "shop", "uid": "0b6d", "generation": 1},
+        "spec": spec,
+    }))
+    .expect("a set");
+    let defaults = Defaults {
+        server_image: "redfleet/server:1".to_owned(),
+    };
+    validate(&object, &References::default(), &defaults).expect("valid")
+}
+
+fn smallest() -> ValidatedSet {
+    set(json!({"storage": {"size": "8Gi"}}))
+}
+
+/// Every field given.
+fn fullest() -> ValidatedSet {
+    set(json!({
+        "replicas": 5,
+        "image": "registry.example/server:2",
+        "imagePullPolicy": "Always",
+        "resources": {"limits": {"memory": "4Gi"}, "requests": {"cpu": "2", "memory": "4Gi"}},
+        "storage": {"ephemeral": {"sizeLimit": "6Gi"}},
+        "config": {"maxmemory-policy": "allkeys-lru", "save": ""},
+        "placement": {"spread": [{"topologyKey": "example.com/rack", "require": true}]},
+        "services": {
+            "master": {"type": "LoadBalancer", "annotations": {"example.com/lb": "internal"}},
+            "replicas": {"type": "NodePort", "maxLag": "30s"},
+        },
+        "podTemplate": {
+            "labels": {"team": "shop"},
+            "annotations": {"example.com/scrape": "true"},
+            "nodeSelector": {"disk": "fast"},
+            "tolerations": [{"key": "dedicated", "operator": "Exists", "effect": "NoSchedule"}],
+            "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [
+                {"matchExpressions": [{"key": "arch", "operator": "In", "values": ["amd64"]}]},
+            ]}}},
+            "priorityClassName": "high",
+            "serviceAccountName": "mine",
+            "terminationGracePeriodSeconds": 60,
+            "imagePullSecrets": [{"name": "pull"}],
+        },
+    }))
+}
+
+fn yaml<T: Serialize>(object: &T) -> String {
+    let value = serde_json::to_value(object).expect("JSON");
+    format!("---\n{}", serde_saphyr::to_string(&value).expect("YAML"))
+}
+
+fn all(desired: &Desired) -> String {
+    let mut text = String::new();
+    if let Some(account) = &desired.service_account {
+        text.push_str(&yaml(account));
+    }
+    text.push_str(&yaml(&desired.config_map));
+    text.push_str(&yaml(&desired.headless_service));
+    text.push_str(&yaml(&desired.master_service));
+    text.push_str(&yaml(&desired.replicas_service));
+    text.push_str(&yaml(&desired.network_policy));
+    text.push_str(&yaml(&desired.disruption_budget));
+    text.push_str(&yaml(&desired.workload));
+    text
+}
+
+fn credentials() -> ServerCredentials {
+    ServerCredentials {
+        client: Ring::first(Password::new("c1")).with_new(Password::new("c2")),
+        replication: Ring::first(Password::new("r1")),
+        control_token: Password::new("t"),
+    }
+}
+
+#[test]
+fn objects_of_the_smallest_spec() {
+    insta::assert_snapshot!("smallest", all(&build(&smallest(), 3)));
+}
+
+#[test]
+fn objects_of_the_fullest_spec() {
+    insta::assert_snapshot!("fullest", all(&build(&fullest(), 5)));
+}
+
+#[test]
+fn secrets_hold_what_clients_and_members_need() {
+    let set = smallest();
+    let text = |secret: &Secret| {
+        let data = secret.data.iter().flatten();
+        let lines: Vec<String> = data
+            .map(|(key, value)| format!("{key}: {:?}", String::from_utf8_lossy(&value.0)))
+            .collect();
+        format!(
+            "{}\n{}\n",
+            secret.metadata.name.as_deref().unwrap_or_default(),
+            lines.join("\n")
+        )
+    };
+    let secrets = [
+        secrets::client_secret(&set, &Password::new("c1")),
+        secrets::replication_secret(&set, &Password::new("r1")),
+        secrets::server_secret(&set, &credentials()),
+    ];
+    insta::assert_snapshot!("secrets", secrets.iter().map(text).collect::<String>());
+}
+
+#[test]
+fn the_servers_secret_is_read_back_at_every_point_of_a_rotation() {
+    let set = smallest();
+    let first = ServerCredentials {
+        client: Ring::first(Password::new("c1")),
+        ..credentials()
+    };
+    let settled = ServerCredentials {
+        client: credentials().client.newest_only(),
+        ..credentials()
+    };
+    for written in [first, credentials(), settled] {
+        let secret = secrets::server_secret(&set, &written);
+        assert_eq!(read_server_secret(&secret), Ok(written));
+    }
+}
+
+#[test]
+fn a_damaged_secret_names_the_key() {
+    let set = smallest();
+    let mut secret = secrets::server_secret(&set, &credentials());
+    secret.data.get_or_insert_default().remove("replication-1");
+    let error = read_server_secret(&secret).expect_err("a password is missing");
+    assert!(
+        error
+            .to_string()
+            .contains("orders-server lacks a usable replication password"),
+        "{error}"
+    );
+    let error = read_server_secret(&Secret::default()).expect_err("empty");
+    assert_eq!(error.key, secrets::CONTROL_TOKEN_FILE);
+}
+
+#[test]
+fn passwords_stay_one_word_of_the_configuration() {
+    let mut hostile = credentials();
+    hostile.client = Ring::first(Password::new(r#"a"\b"#));
+    let secret = secrets::server_secret(&smallest(), &hostile);
+    let text = secret
+        .data
+        .and_then(|mut data| data.remove(secrets::CREDENTIALS_FILE))
+        .expect("credentials");
+    let text = String::from_utf8(text.0).expect("text");
+    assert_eq!(text.lines().next(), Some(r#"requirepass "a\"\\b""#));
+}
+
+#[test]
+fn a_slice_leads_to_the_members_given_and_to_no_others() {
+    let backend = |pod: &str, address: &str| Backend {
+        pod: pod.to_owned(),
+        pod_uid: format!("uid-{pod}"),
+        address: address.parse::<IpAddr>().expect("an address"),
+        node: Some("node-1".to_owned()),
+        zone: Some("eu-1a".to_owned()),
+    };
+    let backends = [
+        backend("orders-2", "10.0.0.2"),
+        backend("orders-1", "10.0.0.1"),
+        backend("orders-0", "fd00::1"),
+    ];
+    let set = smallest();
+    let slices = [
+        endpoint_slice(&set, Target::Replicas, AddressFamily::Ipv4, &backends),
+        endpoint_slice(&set, Target::Replicas, AddressFamily::Ipv6, &backends),
+        endpoint_slice(&set, Target::Master, AddressFamily::Ipv4, &[]),
+    ];
+    insta::assert_snapshot!("slices", slices.iter().map(yaml).collect::<String>());
+}
+
+#[test]
+fn the_template_revision_follows_the_template_and_nothing_else() {
+    let set = smallest();
+    let revision = pod::template_revision(&set);
+    let annotations = pod::template(&set)
+        .metadata
+        .and_then(|m| m.annotations)
+        .expect("annotations");
+    assert_eq!(
+        annotations.get(names::TEMPLATE_REVISION_ANNOTATION),
+        Some(&revision)
+    );
+    let more_members = ValidatedSet {
+        replicas: 5,
+        generation: 7,
+        ..set.clone()
+    };
+    assert_eq!(pod::template_revision(&more_members), revision);
+    let other_config = ValidatedSet {
+        config: [("timeout".to_owned(), "1".to_owned())].into(),
+        ..set.clone()
+    };
+    assert_eq!(
+        pod::template_revision(&other_config),
+        revision,
+        "a new redis.conf is applied to running servers first"
+    );
+    let other_image = ValidatedSet {
+        image: "other".to_owned(),
+        ..set
+    };
+    assert_ne!(pod::template_revision(&other_image), revision);
+}
+
+#[test]
+fn pods_hold_no_token_and_pass_the_restricted_profile() {
+    for set in [smallest(), fullest()] {
+        let pod = pod::template(&set).spec.expect("a pod");
+        assert_eq!(pod.automount_service_account_token, Some(false));
+        let security = pod.security_context.expect("security");
+        assert_eq!(security.run_as_non_root, Some(true));
+        assert_eq!(
+            security.seccomp_profile.map(|p| p.type_).as_deref(),
+            Some("RuntimeDefault")
+        );
+        for container in pod.containers {
+            let security = container.security_context.expect("security");
+            assert_eq!(security.allow_privilege_escalation, Some(false));
+            assert_eq!(security.read_only_root_filesystem, Some(true));
+            assert_eq!(
+                security.capabilities.and_then(|c| c.drop),
+                Some(vec!["ALL".to_owned()])
+            );
+        }
+    }
+}
