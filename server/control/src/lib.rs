@@ -42,7 +42,12 @@ pub mod convert;
     missing_docs,
     reason = "generated code; the comments are in control.proto"
 )]
-#[allow(clippy::all, reason = "generated code")]
+#[allow(
+    clippy::all,
+    clippy::allow_attributes_without_reason,
+    clippy::too_many_lines,
+    reason = "generated code"
+)]
 pub mod proto {
     tonic::include_proto!("redfleet.control.v1");
 }
