@@ -1,0 +1,252 @@
+//! Server processes for tests: ours and the peers' (Redis, Valkey), on free ports of loopback, in
+//! folders of their own, killed when dropped.
+
+use std::{
+    fs,
+    net::TcpListener,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, bail};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use tempfile::TempDir;
+
+use crate::client::Client;
+
+/// Longest start of a server.
+const START_DEADLINE: Duration = Duration::from_secs(30);
+/// Longest good-natured end of a server.
+const STOP_DEADLINE: Duration = Duration::from_secs(30);
+/// Pause between two looks at a condition.
+const POLL: Duration = Duration::from_millis(10);
+
+/// Which program serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Program {
+    /// Ours.
+    Redfleet,
+    /// The machine's `redis-server`.
+    Redis,
+    /// The machine's `valkey-server`.
+    Valkey,
+}
+
+impl Program {
+    /// The program's file. Each can be named by an environment variable; a missing one is an error
+    /// that says how to get it, never a skipped test.
+    pub fn path(self) -> anyhow::Result<PathBuf> {
+        let (variable, cure) = match self {
+            Program::Redfleet => (
+                "REDFLEET_SERVER",
+                "build it: cargo build -p redfleet-server",
+            ),
+            Program::Redis => ("REDIS_SERVER", "install it: apt-get install redis-server"),
+            Program::Valkey => ("VALKEY_SERVER", "get it: tests/peers.sh"),
+        };
+        if let Some(path) = std::env::var_os(variable) {
+            return Ok(path.into());
+        }
+        let candidates = match self {
+            Program::Redfleet => vec![beside_the_tests("redfleet-server")?],
+            Program::Redis => vec![PathBuf::from("/usr/bin/redis-server")],
+            Program::Valkey => vec![
+                PathBuf::from("/usr/bin/valkey-server"),
+                beside_the_tests("peers/valkey-server")?,
+            ],
+        };
+        let found = candidates.iter().find(|path| path.exists()).cloned();
+        found.with_context(|| format!("{candidates:?} is not there ({variable}); {cure}"))
+    }
+}
+
+/// A file in the folder of cargo's build that the running test belongs to.
+pub fn beside_the_tests(name: &str) -> anyhow::Result<PathBuf> {
+    let test = std::env::current_exe()?;
+    let profile = test
+        .parent()
+        .and_then(Path::parent)
+        .context("the test has no target folder")?;
+    Ok(profile.join(name))
+}
+
+/// A port nobody listens on at this moment.
+pub fn free_port() -> anyhow::Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+/// A running server.
+pub struct Server {
+    /// Its port.
+    pub port: u16,
+    program: Program,
+    child: Child,
+    folder: TempDir,
+    options: Vec<String>,
+}
+
+impl Server {
+    /// Starts `program` without persistence and waits until it answers; `options` come last and so
+    /// win: `["--save", "900 1"]`.
+    pub fn start(program: Program, options: &[&str]) -> anyhow::Result<Self> {
+        let folder = TempDir::with_prefix("redfleet-test-")?;
+        let options = options
+            .iter()
+            .map(|word| (*word).to_owned())
+            .collect::<Vec<_>>();
+        let port = free_port()?;
+        let child = spawn(program, port, folder.path(), &options)?;
+        let mut server = Self {
+            port,
+            program,
+            child,
+            folder,
+            options,
+        };
+        server.wait_ready()?;
+        Ok(server)
+    }
+
+    /// Starts a replica of `master`.
+    pub fn replica_of(program: Program, master: &Server, more: &[&str]) -> anyhow::Result<Self> {
+        let address = format!("127.0.0.1 {}", master.port);
+        let options: Vec<&str> = ["--replicaof", &address]
+            .iter()
+            .chain(more)
+            .copied()
+            .collect();
+        Self::start(program, &options)
+    }
+
+    /// A new connection.
+    pub fn client(&self) -> anyhow::Result<Client> {
+        Client::connect(self.port)
+    }
+
+    /// Its folder.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// What it has logged.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.folder.path().join("server.log")).unwrap_or_default()
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> Pid {
+        Pid::from_raw(self.child.id() as i32)
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) -> anyhow::Result<()> {
+        kill(self.pid(), signal).with_context(|| format!("{signal} to {:?}", self.program))
+    }
+
+    /// Kills it at once, as a crash would.
+    pub fn kill(&mut self) -> anyhow::Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
+    /// Ends it by SIGTERM and waits for its end; answers whether it left with status 0.
+    pub fn terminate(&mut self) -> anyhow::Result<bool> {
+        self.signal(Signal::SIGTERM)?;
+        let deadline = Instant::now() + STOP_DEADLINE;
+        loop {
+            if let Some(status) = self.child.try_wait()? {
+                return Ok(status.success());
+            }
+            if Instant::now() > deadline {
+                bail!("it did not end by SIGTERM; its log:\n{}", self.log());
+            }
+            std::thread::sleep(POLL);
+        }
+    }
+
+    /// Starts it again on the same port and folder.
+    pub fn restart(&mut self) -> anyhow::Result<()> {
+        self.child = spawn(self.program, self.port, self.folder.path(), &self.options)?;
+        self.wait_ready()
+    }
+
+    fn wait_ready(&mut self) -> anyhow::Result<()> {
+        let deadline = Instant::now() + START_DEADLINE;
+        loop {
+            if let Some(status) = self.child.try_wait()? {
+                bail!(
+                    "{:?} ended at once ({status}); its log:\n{}",
+                    self.program,
+                    self.log()
+                );
+            }
+            let reply = self.client().and_then(|mut client| client.text("PING"));
+            // Asking for a password or for a master is an answer of a running server, too.
+            let ready = reply.as_ref().is_ok_and(|text| {
+                text == "PONG" || text.contains("NOAUTH") || text.contains("MASTERDOWN")
+            });
+            if ready {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                bail!("not ready: {reply:?}; its log:\n{}", self.log());
+            }
+            std::thread::sleep(POLL);
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // A stopped process must be continued to be reaped; it may be gone already.
+        let _continued = self.signal(Signal::SIGCONT);
+        let _killed = self.child.kill();
+        let _reaped = self.child.wait();
+    }
+}
+
+fn spawn(program: Program, port: u16, folder: &Path, options: &[String]) -> anyhow::Result<Child> {
+    let path = program.path()?;
+    let log = fs::File::options()
+        .create(true)
+        .append(true)
+        .open(folder.join("server.log"))?;
+    let mut command = Command::new(&path);
+    command.args(["--port", &port.to_string(), "--bind", "127.0.0.1"]);
+    command.arg("--dir").arg(folder).args(["--save", ""]);
+    command
+        .args(["--repl-diskless-sync-delay", "0"])
+        .args(options);
+    command
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log);
+    command
+        .spawn()
+        .with_context(|| format!("starting {}", path.display()))
+}
+
+/// Looks until `probe` yields a value; fails with `what` after `deadline`.
+pub fn eventually<T>(
+    what: &str,
+    deadline: Duration,
+    mut probe: impl FnMut() -> anyhow::Result<Option<T>>,
+) -> anyhow::Result<T> {
+    let started = Instant::now();
+    loop {
+        let last = match probe() {
+            Ok(Some(value)) => return Ok(value),
+            Ok(None) => None,
+            Err(error) => Some(error),
+        };
+        if started.elapsed() > deadline {
+            bail!("gave up waiting for {what} after {deadline:?}: {last:?}");
+        }
+        std::thread::sleep(POLL);
+    }
+}
