@@ -1,0 +1,3 @@
+//! The data. Knows values and time, nothing of clients.
+
+pub mod types;
