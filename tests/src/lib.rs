@@ -1,4 +1,9 @@
-//! Harness of everything that needs more than one process.
+//! Harness of everything that needs more than one process: server processes ([`servers`]) and an independent client
+//! ([`client`]); a real Kubernetes ([`cluster`]) and what breaks it ([`faults`]); waiting for conditions ([`wait`]).
+//! The tests are in `tests/tests`, the cluster's scripts in `tests/cluster`.
 
 pub mod client;
+pub mod cluster;
+pub mod faults;
 pub mod servers;
+pub mod wait;

@@ -1,0 +1,15 @@
+#!/bin/bash
+# sweep.sh [DIRECTORY] : removes what sealed clusters left behind that were killed (empty cgroups and files; their processes,
+# mounts and devices died with them). Without argument: of every cluster whose lock nobody holds.
+set -uo pipefail; cd "$(dirname "$0")"; . ./cgroup.sh
+
+sweep() {
+  local d=$1 n; CGROUP=redfleet-$(basename "$d")
+  for n in 1 2 3; do cgroup_remove_node $n; done
+  cgroup_remove_all; rm -rf "$d" "$d.lock"
+}
+if [ -n "${1:-}" ]; then sweep "$1"; exit 0; fi
+for lock in /tmp/redfleet.??????.lock; do
+  [ -e "$lock" ] || continue
+  ( flock -n 8 && sweep "${lock%.lock}" ) 8<"$lock"
+done

@@ -1,0 +1,36 @@
+#!/bin/bash
+# with-cluster.sh [--api-only] CMD… : runs CMD with a cluster, and takes the cluster away afterwards.
+#
+#   tests/cluster/with-cluster.sh cargo test -p redfleet-tests --test 'e2e_*' -- --ignored --test-threads=1
+#
+# Sealed, so any number may run side by side (2.5 GB of memory each). --api-only: etcd and API server, no nodes (3 s).
+# With KUBECONFIG set CMD simply runs against that cluster. CMD sees:
+#   KUBECONFIG           administrator of the cluster          PATH            with kubectl and helm
+#   REDFLEET_BIN         our programs, static                  REDFLEET_CLUSTER  state directory, for fault.sh
+# and no network but the cluster: what it needs must be built. A CMD that is `cargo test …` is built here first.
+# After a failure logs and objects are in target/cluster-logs. REDFLEET_KEEP=1 waits for Enter before taking the cluster away.
+set -euo pipefail
+from=$PWD; cd "$(dirname "$0")"; . ./lib.sh
+NODES="1 2 3"; [ "${1:-}" = --api-only ] && { NODES=; shift; }
+[ $# -gt 0 ] || { sed -n '2,/^set/{/^set/d; s/^# \{0,1\}//p}' "$0" >&2; exit 2; }
+
+cargo_static
+if [ "$1" = cargo ] && [ "${2:-}" = test ]; then              # up to "--" are cargo's own arguments
+  build=(); for a in "${@:3}"; do [ "$a" = -- ] && break; build+=("$a"); done
+  say "building the tests"
+  ( cd "$from" && cargo test --no-run -q "${build[@]}" )
+fi
+if [ -n "${KUBECONFIG:-}" ]; then cd "$from"; exec "$@"; fi
+
+need_root; ./packages.sh cluster
+REDFLEET_TOOLS=$(./build.sh); REDFLEET_BIN=$(realpath -m ../../target)/$CARGO_BUILD_TARGET/debug
+REDFLEET_NODES=$NODES; export REDFLEET_TOOLS REDFLEET_BIN REDFLEET_NODES REDFLEET_FROM=$from
+if [ -n "$NODES" ]; then say "building our programs"; ../../tests/cluster/programs.sh dev >/dev/null; fi
+
+./sweep.sh
+REDFLEET_CLUSTER=$(mktemp -d /tmp/redfleet.XXXXXX); export REDFLEET_CLUSTER
+exec 8>"$REDFLEET_CLUSTER.lock"; flock 8                      # held while the cluster lives: sweep.sh leaves it alone
+trap './sweep.sh "$REDFLEET_CLUSTER"' EXIT
+[ -z "$NODES" ] || { ./images.sh "$REDFLEET_CLUSTER/images" "$REDFLEET_BIN"; say "images built"; }
+rc=0; CARGO_NET_OFFLINE=true ./sealed.sh "$@" || rc=$?
+exit $rc
