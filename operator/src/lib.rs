@@ -15,6 +15,7 @@
 
 pub mod api;
 pub mod leader;
+pub mod options;
 pub mod placement;
 pub mod quantity;
 pub mod reconcile;

@@ -7,6 +7,7 @@
 pub mod crd;
 pub mod duration;
 pub mod names;
+pub mod reference;
 pub mod v1alpha1;
 
 /// The API group of every kind of this project.

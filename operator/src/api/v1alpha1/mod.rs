@@ -88,7 +88,8 @@ pub struct RedisReplicaSetSpec {
 
     /// When nodes pull the image: `Always`, `IfNotPresent` or `Never`. Default: Kubernetes' own, `Always` for
     /// the tag `latest` and `IfNotPresent` for any other.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "image_pull_policy_schema")]
     pub image_pull_policy: Option<ImagePullPolicy>,
 
     /// CPU and memory of each member, as for any container. Default: none, which suits trials only. The server
@@ -195,6 +196,11 @@ pub const DEFAULT_REPLICAS: i32 = 3;
 
 pub(crate) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
+}
+
+/// Written out, because the derived schema of an optional enumeration loses the description of its field.
+fn image_pull_policy_schema(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "string", "enum": ["Always", "IfNotPresent", "Never"]})
 }
 
 fn config_schema(_: &mut SchemaGenerator) -> Schema {

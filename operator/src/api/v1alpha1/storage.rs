@@ -1,7 +1,7 @@
 //! Where members keep their data.
 
 use kube::KubeSchema;
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 use super::rules;
@@ -24,7 +24,8 @@ pub struct StorageSpec {
 
     /// What happens to the volumes of members that are removed, by deleting the set or by scaling down: `Retain`
     /// (default) or `Delete`.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "retention_schema")]
     pub retention: Option<Retention>,
 
     /// Keep data on the node's disk for the life of the pod: for caches. A member whose pod is replaced starts
@@ -53,4 +54,9 @@ pub enum Retention {
     Retain,
     /// They are deleted with the set or the member.
     Delete,
+}
+
+/// Written out, because the derived schema of an optional enumeration loses the description of its field.
+fn retention_schema(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "string", "enum": ["Retain", "Delete"]})
 }
