@@ -14,7 +14,11 @@
 //! the operator being alone, fast or up to date, and it may be killed between any two calls.
 
 pub mod api;
+pub mod context;
+pub mod failover;
+pub mod guard;
 pub mod leader;
+pub mod members;
 pub mod options;
 pub mod placement;
 pub mod quantity;
@@ -24,3 +28,5 @@ pub mod rollout;
 pub mod rotation;
 pub mod scaling;
 pub mod set;
+pub mod status;
+pub mod telemetry;

@@ -58,6 +58,10 @@ pub struct RedisReplicaSetStatus {
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub voters: Vec<String>,
 
+    /// Version of `voters`; grows by one with every change of it.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub voters_generation: i64,
+
     /// Members ready of members wanted, such as `3/3`; for `kubectl get`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ready_members: Option<String>,

@@ -1,0 +1,459 @@
+//! Obtaining a term, asking for promises, promoting, and telling everybody.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::{Api, ResourceExt};
+use replset::{
+    Bootstrapped, Election, ElectionPlan, ElectorId, EmptySet, FleetId, Generation,
+    HANDOVER_BUDGET_MS, Handed, Handover, Intent, MemberName, OldMaster, Promoted, Promotion,
+    QuorumLost, Refusal, Term, Vote, VoterSet,
+};
+use serde_json::json;
+use thiserror::Error;
+use tokio::{task::JoinSet, time::timeout};
+use tracing::{debug, info, warn};
+
+use super::{
+    task::Guard,
+    term::{TermError, swap},
+    view::{Stuck, link, position, role},
+};
+use crate::{
+    api::{
+        RedisReplicaSet,
+        duration::DurationText,
+        v1alpha1::{FailoverReason, FailoverRecord, MAX_FAILOVER_RECORDS},
+    },
+    failover::{decide::Call, switchover},
+    members::remote::{CALL_TIMEOUT, CallError},
+    telemetry::metrics::{FailoverLabel, SetLabel},
+};
+
+/// How long an election waits for more promises once it has a quorum: one that comes late may hold
+/// better data only if it holds a write that no majority holds.
+const LATE_PROMISES: Duration = Duration::from_millis(30);
+
+/// Whether an election ends a planned switchover.
+#[derive(Clone, Debug)]
+pub(super) enum Planned {
+    /// It does not.
+    No,
+    /// The old master handed over to this member.
+    To(Handed),
+}
+
+/// Why an election brought no master.
+#[derive(Debug, Error)]
+pub(super) enum Failure {
+    /// No term.
+    #[error("no term: {0}")]
+    Term(#[from] TermError),
+    /// Nobody may be promoted.
+    #[error("{0}")]
+    Refused(#[from] Refusal),
+    /// The winner did not obey.
+    #[error("{member} was not promoted: {why}")]
+    NotPromoted {
+        /// The winner.
+        member: String,
+        /// Why.
+        why: String,
+    },
+}
+
+impl Failure {
+    /// What to tell people.
+    pub(super) fn stuck(&self) -> Stuck {
+        match self {
+            Self::Refused(Refusal::DatasetLost(_)) => Stuck::DataLost(self.to_string()),
+            Self::Refused(_) | Self::Term(_) | Self::NotPromoted { .. } => {
+                Stuck::Waiting(self.to_string())
+            }
+        }
+    }
+}
+
+/// The voters that a status records.
+pub(super) fn voters_of(set: &RedisReplicaSet) -> VoterSet {
+    let status = set.status.as_ref();
+    let recorded = status.map(|s| s.voters.clone()).unwrap_or_default();
+    let generation = status.map_or(0, |s| s.voters_generation);
+    let names = if recorded.is_empty() {
+        first_voters(set)
+    } else {
+        recorded
+    };
+    VoterSet {
+        generation: Generation(u64::try_from(generation).unwrap_or_default()),
+        voters: names.into_iter().map(MemberName::new).collect(),
+    }
+}
+
+/// The voters of a set that never had any: every member it was made with.
+fn first_voters(set: &RedisReplicaSet) -> Vec<String> {
+    let wanted = u32::try_from(set.spec.replicas).unwrap_or_default();
+    (0..wanted)
+        .map(|ordinal| crate::api::names::member(&set.name_any(), ordinal))
+        .collect()
+}
+
+impl Guard {
+    /// Runs one election under a term of its own. Returns the new master.
+    pub(super) async fn elect(
+        &mut self,
+        set: &RedisReplicaSet,
+        call: &Call,
+        planned: Planned,
+    ) -> Result<String, Failure> {
+        let began_ms = self.context.now_ms();
+        let claimed = self.claim_term(set).await?;
+        self.elect_in(&claimed, call, planned, began_ms).await
+    }
+
+    /// Obtains the next term; nobody else can have it.
+    pub(super) async fn claim_term(
+        &mut self,
+        set: &RedisReplicaSet,
+    ) -> Result<RedisReplicaSet, TermError> {
+        let expected = set.status.as_ref().map_or(0, |s| s.election_term);
+        let me = self.context.settings.identity.clone();
+        let decide = |newest: &RedisReplicaSet| {
+            let status = newest.status.clone().unwrap_or_default();
+            if status.election_term != expected {
+                let elector = status.elector.unwrap_or_default();
+                return Err(format!("{elector} has term {}", status.election_term));
+            }
+            let term = expected.max(status.term).saturating_add(1);
+            let mut fields = json!({"electionTerm": term, "elector": me});
+            if status.voters.is_empty() {
+                fields["voters"] = json!(first_voters(newest));
+                fields["votersGeneration"] = json!(1);
+            }
+            Ok(fields)
+        };
+        let claimed = swap(&self.api(), set.clone(), &self.context.metrics, decide).await?;
+        self.floor = Some(claimed.clone());
+        Ok(claimed)
+    }
+
+    /// Fence, read, promote, tell; under the term that `claimed` records.
+    pub(super) async fn elect_in(
+        &mut self,
+        claimed: &RedisReplicaSet,
+        call: &Call,
+        planned: Planned,
+        began_ms: u64,
+    ) -> Result<String, Failure> {
+        let mut election = Election::new(self.plan(claimed, call, &planned));
+        self.collect(&mut election).await;
+        let promotion = election.decide(self.context.now_ms())?;
+        let winner = promotion.winner.name.to_string();
+        let promoted = self.promote(&promotion).await?;
+        let term = promoted.term;
+        info!(
+            set = %self.key, winner, %term, deferMs = promotion.promote.defer_ms,
+            tookMs = self.context.now_ms().saturating_sub(began_ms), "promoted"
+        );
+        let followers = self.tell_followers(&promotion, &promoted);
+        self.write_slices(&winner, term).await;
+        let record = self.record(claimed, call, &promotion, began_ms);
+        if let Err(error) = self.record_master(claimed, &winner, term, record).await {
+            warn!(set = %self.key, %error, "the new master is not recorded yet");
+        }
+        followers.join_all().await;
+        Ok(winner)
+    }
+
+    fn plan(&self, claimed: &RedisReplicaSet, call: &Call, planned: &Planned) -> ElectionPlan {
+        let status = claimed.status.clone().unwrap_or_default();
+        let preference = match planned {
+            Planned::To(handed) => vec![handed.to.clone()],
+            Planned::No => Vec::new(),
+        };
+        let cache = self
+            .validated
+            .as_ref()
+            .is_some_and(|v| v.storage.is_ephemeral());
+        ElectionPlan {
+            fleet: FleetId::new(claimed.uid().unwrap_or_default()),
+            term: Term(u64::try_from(status.election_term).unwrap_or_default()),
+            elector: ElectorId::new(self.context.settings.identity.clone()),
+            intent: call.intent.clone(),
+            voters: voters_of(claimed),
+            peers: self.peers(claimed),
+            bootstrapped: if status.bootstrapped {
+                Bootstrapped::Yes
+            } else {
+                Bootstrapped::No
+            },
+            preference,
+            old_master: call.old_master,
+            in_sync: Vec::new(),
+            // A cache may begin anew; data that were promised to last may not vanish silently.
+            on_empty: if cache {
+                EmptySet::Accept
+            } else {
+                EmptySet::Halt
+            },
+            on_quorum_lost: QuorumLost::BestOfAll,
+            random: rand::random(),
+        }
+    }
+
+    /// Asks every member for its promise, until waiting brings nothing more.
+    async fn collect(&self, election: &mut Election) {
+        let prepare = election.prepare();
+        let mut asked = JoinSet::new();
+        let mut awaited: BTreeSet<String> = BTreeSet::new();
+        let now_ms = self.context.now_ms();
+        for (name, member) in &self.members {
+            if member.word(now_ms).is_some() && member.current().is_some() {
+                awaited.insert(name.clone());
+            }
+            let (name, remote, prepare) = (name.clone(), member.remote.clone(), prepare.clone());
+            asked.spawn(async move { (name, remote.prepare(&prepare).await) });
+        }
+        let mut patience = CALL_TIMEOUT;
+        while let Ok(Some(Ok((name, answer)))) = timeout(patience, asked.join_next()).await {
+            awaited.remove(&name);
+            self.note(election, &name, answer);
+            if election.is_complete() || (election.has_quorum() && awaited.is_empty()) {
+                break;
+            }
+            if election.has_quorum() {
+                patience = LATE_PROMISES;
+            }
+        }
+        // Whoever has no address, or did not answer by now, is not waited for.
+        for name in self.member_names() {
+            election.unreachable(&MemberName::new(name));
+        }
+    }
+
+    fn note(
+        &self,
+        election: &mut Election,
+        name: &str,
+        answer: Result<Result<Box<replset::Promise>, replset::NotObeyed>, CallError>,
+    ) {
+        let member = MemberName::new(name);
+        match answer {
+            Ok(answer) => {
+                if let Err(refusal) = &answer {
+                    debug!(set = %self.key, member = name, %refusal, "no promise");
+                }
+                election.record(self.context.now_ms(), &member, answer);
+            }
+            Err(error) => {
+                debug!(set = %self.key, member = name, %error, "no promise");
+                election.unreachable(&member);
+            }
+        }
+    }
+
+    async fn promote(&self, promotion: &Promotion) -> Result<Promoted, Failure> {
+        let member = promotion.winner.name.to_string();
+        let failed = |why: String| Failure::NotPromoted {
+            member: member.clone(),
+            why,
+        };
+        let remote = &self
+            .members
+            .get(&member)
+            .ok_or_else(|| failed("it is gone".into()))?
+            .remote;
+        match remote.promote(&promotion.promote).await {
+            Ok(Ok(promoted)) => Ok(promoted),
+            Ok(Err(refusal)) => Err(failed(refusal.to_string())),
+            Err(error) => Err(failed(error.to_string())),
+        }
+    }
+
+    /// Tells the others whom to follow; the master's heartbeats repeat it to whom this misses.
+    fn tell_followers(&self, promotion: &Promotion, promoted: &Promoted) -> JoinSet<()> {
+        let follow = promotion.follow(promoted);
+        let mut told = JoinSet::new();
+        for (name, member) in &self.members {
+            if *name == promotion.winner.name.as_str() {
+                continue;
+            }
+            let (name, remote, follow) = (name.clone(), member.remote.clone(), follow.clone());
+            told.spawn(async move {
+                match remote.follow(&follow).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(refusal)) => debug!(member = name, %refusal, "does not follow yet"),
+                    Err(error) => debug!(member = name, %error, "does not follow yet"),
+                }
+            });
+        }
+        told
+    }
+
+    fn record(
+        &self,
+        before: &RedisReplicaSet,
+        call: &Call,
+        promotion: &Promotion,
+        began_ms: u64,
+    ) -> FailoverRecord {
+        let status = before.status.clone().unwrap_or_default();
+        let now_ms = self.context.now_ms();
+        let served_ms = now_ms + promotion.promote.defer_ms;
+        let planned = matches!(call.intent, Intent::Planned(_));
+        let last_ms = self.reign.as_ref().map(|r| r.served_ms);
+        let since = |from_ms: u64, to_ms: u64| {
+            DurationText::from(Duration::from_millis(to_ms.saturating_sub(from_ms)))
+        };
+        FailoverRecord {
+            at: Time(self.context.wall()),
+            term: i64::try_from(promotion.promote.term.0).unwrap_or(i64::MAX),
+            from: status.master,
+            to: promotion.winner.name.to_string(),
+            reason: call.reason,
+            detected: last_ms
+                .filter(|_| !planned)
+                .map(|last| since(last, began_ms)),
+            served: match (planned, last_ms) {
+                (true, _) => Some(since(began_ms, served_ms)),
+                (false, last) => last.map(|last| since(last, served_ms)),
+            },
+            lost_bytes: planned.then_some(0),
+        }
+    }
+
+    async fn record_master(
+        &mut self,
+        claimed: &RedisReplicaSet,
+        master: &str,
+        term: Term,
+        record: FailoverRecord,
+    ) -> Result<(), TermError> {
+        self.count(&record);
+        let term = i64::try_from(term.0).unwrap_or(i64::MAX);
+        let decide = |newest: &RedisReplicaSet| {
+            let status = newest.status.clone().unwrap_or_default();
+            if status.term >= term {
+                return Err(format!("term {} has a master", status.term));
+            }
+            let mut failovers = status.failovers;
+            failovers.insert(0, record.clone());
+            failovers.truncate(MAX_FAILOVER_RECORDS);
+            Ok(json!({
+                "term": term,
+                "master": master,
+                "masterSince": record.at,
+                "bootstrapped": true,
+                "failovers": failovers,
+            }))
+        };
+        let recorded = swap(&self.api(), claimed.clone(), &self.context.metrics, decide).await?;
+        self.floor = Some(recorded);
+        Ok(())
+    }
+
+    fn count(&self, record: &FailoverRecord) {
+        let metrics = &self.context.metrics;
+        let (namespace, name) = (self.key.namespace.clone(), self.key.name.clone());
+        let reason = format!("{:?}", record.reason);
+        let label = FailoverLabel {
+            namespace: namespace.clone(),
+            name: name.clone(),
+            reason,
+        };
+        metrics.failovers.get_or_create(&label).inc();
+        if let Some(Ok(served)) = record.served.as_ref().map(DurationText::parse) {
+            let label = SetLabel { namespace, name };
+            metrics
+                .outage_seconds
+                .get_or_create(&label)
+                .set(served.as_secs_f64());
+        }
+    }
+
+    /// Hands the mastership over in peace: pause, catch up, release, promote.
+    pub(super) async fn switch_over(
+        &mut self,
+        set: &RedisReplicaSet,
+        to: Option<String>,
+        reason: FailoverReason,
+    ) -> Result<String, String> {
+        let status = set.status.clone().unwrap_or_default();
+        let master = status.master.ok_or("there is no master")?;
+        let target = self.target(set, &master, to)?;
+        // The term first: between the release and the promotion nobody serves.
+        let claimed = self
+            .claim_term(set)
+            .await
+            .map_err(|error| error.to_string())?;
+        let began_ms = self.context.now_ms();
+        let remote = self
+            .members
+            .get(&master)
+            .ok_or("the master has no address")?
+            .remote
+            .clone();
+        let handover = Handover {
+            term: Term(u64::try_from(status.term).unwrap_or_default()),
+            target: Some(MemberName::new(target)),
+            budget_ms: HANDOVER_BUDGET_MS,
+            token: rand::random::<u64>().max(1),
+        };
+        let handed = match remote.hand_over(&handover).await {
+            Ok(Ok(handed)) => handed,
+            Ok(Err(refusal)) => return Err(refusal.to_string()),
+            Err(error) => return Err(error.to_string()),
+        };
+        let call = Call {
+            intent: Intent::Planned(handed.release),
+            old_master: OldMaster::Gone,
+            reason,
+        };
+        let elected = self
+            .elect_in(&claimed, &call, Planned::To(handed), began_ms)
+            .await;
+        elected.map_err(|failure| failure.to_string())
+    }
+
+    /// The member to hand over to: the one asked for, if it is fit, else the best.
+    fn target(
+        &self,
+        set: &RedisReplicaSet,
+        master: &str,
+        to: Option<String>,
+    ) -> Result<String, String> {
+        let voters = voters_of(set);
+        let leads = self.members.get(master).and_then(|m| m.current());
+        let at = leads.map(position).ok_or("the master cannot be asked")?;
+        let candidates: Vec<switchover::Candidate> = self
+            .members
+            .iter()
+            .filter(|(name, _)| *name != master)
+            .filter_map(|(name, member)| {
+                let state = member.current()?;
+                let votes = voters.contains(&name.as_str().into());
+                Some(switchover::Candidate {
+                    member: name.clone(),
+                    role: role(state),
+                    voter: if votes {
+                        switchover::Voter::Yes
+                    } else {
+                        switchover::Voter::No
+                    },
+                    vote: Vote::from(state.vote()),
+                    link: link(state),
+                    position: position(state),
+                })
+            })
+            .collect();
+        let wanted = candidates.iter().find(|c| Some(&c.member) == to.as_ref());
+        let fit = wanted.filter(|c| switchover::fit(c, at).is_ok());
+        fit.or_else(|| switchover::best(&candidates, at))
+            .map(|c| c.member.clone())
+            .ok_or_else(|| "no replica is in sync".to_owned())
+    }
+
+    pub(super) fn api(&self) -> Api<RedisReplicaSet> {
+        Api::namespaced(self.context.client.clone(), &self.key.namespace)
+    }
+}

@@ -1,0 +1,187 @@
+//! The EndpointSlices of `<name>` and `<name>-replicas`: one write for a switch.
+//!
+//! A slice is never emptied because its master was lost: kube-proxy would have to be told twice
+//! within a second, and delays the second. It leads to the old address until there is a new one.
+
+use std::time::Duration;
+
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::{Api, ResourceExt, api::PostParams};
+use replset::Term;
+use tokio::time::timeout;
+use tracing::{info, warn};
+
+use super::{
+    task::Guard,
+    view::{in_sync, lag_ms, pod_is_ready},
+};
+use crate::{
+    context::cached,
+    failover::health::Line,
+    resources::endpoints::{AddressFamily, Backend, Target, endpoint_slice},
+    set::ValidatedSet,
+};
+
+/// Annotation with the term of the mastership that a slice speaks of.
+const TERM_ANNOTATION: &str = "redfleet.dev/term";
+/// Longest wait for one write of a slice.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(1);
+/// Where the zone of a node is.
+const ZONE_LABEL: &str = "topology.kubernetes.io/zone";
+
+/// What was written last, because the cache may be behind it.
+#[derive(Debug, Default)]
+pub struct Slices {
+    master: Option<EndpointSlice>,
+    replicas: Option<EndpointSlice>,
+}
+
+impl Slices {
+    fn last(&mut self, target: Target) -> &mut Option<EndpointSlice> {
+        match target {
+            Target::Master => &mut self.master,
+            Target::Replicas => &mut self.replicas,
+        }
+    }
+}
+
+impl Guard {
+    /// Brings both slices up to date for the mastership of `term`.
+    pub(super) async fn write_slices(&mut self, master: &str, term: Term) {
+        let Some(set) = self.validated.clone() else {
+            return;
+        };
+        let Some(backend) = self.backend(master) else {
+            return;
+        };
+        let family = AddressFamily::of(backend.address);
+        self.write(&set, Target::Master, family, &[backend], term)
+            .await;
+        let replicas = self.replicas(&set, master);
+        self.write(&set, Target::Replicas, family, &replicas, term)
+            .await;
+    }
+
+    async fn write(
+        &mut self,
+        set: &ValidatedSet,
+        target: Target,
+        family: AddressFamily,
+        backends: &[Backend],
+        term: Term,
+    ) {
+        let mut wanted = endpoint_slice(set, target, family, backends);
+        wanted
+            .annotations_mut()
+            .insert(TERM_ANNOTATION.to_owned(), term.to_string());
+        let name = wanted.name_any();
+        let cached = cached(&self.context.stores.slices, &self.key, &name);
+        let newest = self
+            .slices
+            .last(target)
+            .take()
+            .filter(|ours| cached.as_ref().is_none_or(|c| version(c) < version(ours)));
+        let found = newest.or_else(|| cached.map(|c| (*c).clone()));
+        if found
+            .as_ref()
+            .is_some_and(|f| says(f, &wanted) || term_of(f) > term)
+        {
+            *self.slices.last(target) = found;
+            return;
+        }
+        wanted.metadata.resource_version = found.as_ref().and_then(ResourceExt::resource_version);
+        let api: Api<EndpointSlice> =
+            Api::namespaced(self.context.client.clone(), &self.key.namespace);
+        self.context.metrics.wrote("EndpointSlice");
+        let params = PostParams::default();
+        let write = async {
+            match found {
+                Some(_) => api.replace(&name, &params, &wanted).await,
+                None => api.create(&params, &wanted).await,
+            }
+        };
+        match timeout(WRITE_TIMEOUT, write).await {
+            Ok(Ok(written)) => {
+                let pods: Vec<&str> = backends.iter().map(|b| b.pod.as_str()).collect();
+                info!(set = %self.key, slice = name, ?pods, %term, "endpoints");
+                *self.slices.last(target) = Some(written);
+            }
+            Ok(Err(error)) => warn!(set = %self.key, slice = name, %error, "endpoints not written"),
+            Err(_) => warn!(set = %self.key, slice = name, "endpoints not written in time"),
+        }
+    }
+
+    fn backend(&self, member: &str) -> Option<Backend> {
+        let stores = &self.context.stores;
+        let pod = cached(&stores.pods, &self.key, member)?;
+        let node = pod.spec.as_ref().and_then(|s| s.node_name.clone());
+        let labels = node.as_ref().and_then(|n| {
+            stores
+                .nodes
+                .get(&kube::runtime::reflector::ObjectRef::new(n))
+        });
+        let zone = labels.and_then(|n| n.labels().get(ZONE_LABEL).cloned());
+        Some(Backend {
+            pod: member.to_owned(),
+            pod_uid: pod.uid().unwrap_or_default(),
+            address: self.members.get(member)?.address,
+            node,
+            zone,
+        })
+    }
+
+    /// Replicas in sync and within the lag limit. One that nobody could ask stays where it is
+    /// while Kubernetes holds it ready: not knowing is no reason to take it away.
+    fn replicas(&mut self, set: &ValidatedSet, master: &str) -> Vec<Backend> {
+        let name = crate::api::names::endpoint_slice(&Target::Replicas.service(&set.name));
+        let present = cached(&self.context.stores.slices, &self.key, &name);
+        let listed = |member: &str| {
+            present
+                .iter()
+                .flat_map(|s| &s.endpoints)
+                .any(|e| e.target_ref.as_ref().and_then(|t| t.name.as_deref()) == Some(member))
+        };
+        let max_lag_ms = u64::try_from(set.max_lag.as_millis()).unwrap_or(u64::MAX);
+        let mut chosen = Vec::new();
+        for (member, view) in self.members.iter().filter(|(name, _)| *name != master) {
+            let good = match view.current() {
+                Some(state) => in_sync(state) && lag_ms(state) <= max_lag_ms,
+                None => view.line == Line::Unknown && listed(member) && self.is_ready(member),
+            };
+            if good {
+                chosen.extend(self.backend(member));
+            }
+        }
+        chosen
+    }
+
+    fn is_ready(&self, member: &str) -> bool {
+        let pod = cached(&self.context.stores.pods, &self.key, member);
+        pod.is_some_and(|p| pod_is_ready(&p) && p.metadata.deletion_timestamp.is_none())
+    }
+}
+
+/// Whether a slice in the cluster says what is wanted.
+fn says(found: &EndpointSlice, wanted: &EndpointSlice) -> bool {
+    found.endpoints == wanted.endpoints
+        && found.ports == wanted.ports
+        && wanted
+            .labels()
+            .iter()
+            .all(|(k, v)| found.labels().get(k) == Some(v))
+        && term_of(found) >= term_of(wanted)
+}
+
+fn term_of(slice: &EndpointSlice) -> Term {
+    let text = slice.annotations().get(TERM_ANNOTATION);
+    Term(text.and_then(|t| t.parse().ok()).unwrap_or_default())
+}
+
+/// Resource versions of one object are comparable as numbers since Kubernetes 1.35 by contract and
+/// before it in fact; a wrong order only costs one refused write.
+fn version(slice: &EndpointSlice) -> u64 {
+    slice
+        .resource_version()
+        .and_then(|v| v.parse().ok())
+        .unwrap_or_default()
+}

@@ -1,0 +1,597 @@
+//! The loop of one set's guard.
+
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
+
+use kube::ResourceExt;
+use replset::{Endpoint, MemberName, Peer, Term, Timing, VoterSet};
+use tokio::{
+    sync::{Notify, mpsc, oneshot, watch},
+    time::sleep,
+};
+use tracing::{debug, info, warn};
+
+use super::{
+    STANDBY_DELAY_MS,
+    election::{Planned, voters_of},
+    slices::Slices,
+    view::{MemberView, Stuck, View, pod_address, pod_fact},
+};
+use crate::{
+    api::{RedisReplicaSet, names, v1alpha1::FailoverReason},
+    context::{Context, SetKey, cached},
+    failover::{
+        decide::{Decision, decide},
+        health::{Evidence, Line, PodFact, Verdict, Witness, judge},
+    },
+    members::link::{Event, Link, News},
+    reconcile::validate::{References, validate},
+    resources::secrets::read_server_secret,
+    set::{Activity, ValidatedSet},
+};
+
+/// Pause of the loop while all is well; every piece of news ends it early.
+const CALM_TICK: Duration = Duration::from_millis(500);
+/// Pause of the loop while something looks wrong.
+const ALARM_TICK: Duration = Duration::from_millis(50);
+/// How often members are asked while something looks wrong, instead of waiting for their word.
+const ASK_EVERY_MS: u64 = 100;
+/// First pause after an election that failed.
+const MIN_BACKOFF_MS: u64 = 150;
+/// Longest pause after elections that failed.
+const MAX_BACKOFF_MS: u64 = 3_000;
+/// News waiting for the guard.
+pub(super) const MAX_EVENTS: usize = 256;
+/// Commands waiting for the guard.
+pub(super) const MAX_COMMANDS: usize = 4;
+
+/// What others ask of a guard.
+#[derive(Debug)]
+pub enum Command {
+    /// Hand the mastership to `to`, or to the best replica.
+    SwitchOver {
+        /// Who shall be master.
+        to: Option<String>,
+        /// For the record.
+        reason: FailoverReason,
+        /// The new master, or why it did not come about.
+        done: oneshot::Sender<Result<String, String>>,
+    },
+}
+
+/// What this guard itself saw of the present mastership: proof of a death counts only for the very
+/// pod that was seen serving, because a pod of the same name made later says nothing about it.
+#[derive(Clone, Debug)]
+pub(super) struct Reign {
+    pub master: String,
+    pub pod_uid: String,
+    /// How the line to that very pod was when it was last looked at.
+    pub line: Line,
+    /// When it was last known to serve, in monotonic milliseconds.
+    pub served_ms: u64,
+}
+
+/// One set's guard.
+pub struct Guard {
+    pub(super) context: Arc<Context>,
+    pub(super) key: SetKey,
+    pub(super) links: BTreeMap<String, (String, Link)>,
+    pub(super) members: BTreeMap<String, MemberView>,
+    pub(super) set: Option<RedisReplicaSet>,
+    pub(super) validated: Option<ValidatedSet>,
+    pub(super) reign: Option<Reign>,
+    pub(super) stuck: Option<Stuck>,
+    pub(super) slices: Slices,
+    verdict: Option<Verdict>,
+    verdict_since_ms: u64,
+    backoff_ms: u64,
+    not_before_ms: u64,
+    asked_ms: u64,
+    told: Option<(String, u64, u64, VoterSet, Vec<Peer>)>,
+    /// The newest decisions this process made or saw: the cache may be behind them.
+    pub(super) floor: Option<RedisReplicaSet>,
+    events_in: mpsc::Sender<Event>,
+    events: mpsc::Receiver<Event>,
+    commands: mpsc::Receiver<Command>,
+    wake: Arc<Notify>,
+    view: watch::Sender<View>,
+    /// Told when something changed that reconciling may want to know.
+    changed: mpsc::Sender<SetKey>,
+    digest: String,
+}
+
+impl Guard {
+    /// A guard that has seen nothing yet.
+    pub(super) fn new(
+        context: Arc<Context>,
+        key: SetKey,
+        commands: mpsc::Receiver<Command>,
+        wake: Arc<Notify>,
+        view: watch::Sender<View>,
+        changed: mpsc::Sender<SetKey>,
+    ) -> Self {
+        let (events_in, events) = mpsc::channel(MAX_EVENTS);
+        Self {
+            context,
+            key,
+            links: BTreeMap::new(),
+            members: BTreeMap::new(),
+            set: None,
+            validated: None,
+            reign: None,
+            stuck: None,
+            slices: Slices::default(),
+            verdict: None,
+            verdict_since_ms: 0,
+            backoff_ms: MIN_BACKOFF_MS,
+            not_before_ms: 0,
+            asked_ms: 0,
+            told: None,
+            floor: None,
+            events_in,
+            events,
+            commands,
+            wake,
+            view,
+            changed,
+            digest: String::new(),
+        }
+    }
+
+    /// Guards the set until the task is dropped.
+    pub async fn run(mut self) {
+        info!(set = %self.key, "guarding");
+        loop {
+            self.refresh();
+            let tick = self.turn().await;
+            self.publish();
+            tokio::select! {
+                biased;
+                Some(command) = self.commands.recv() => Box::pin(self.obey(command)).await,
+                Some(event) = self.events.recv() => self.hear_all(event),
+                () = self.wake.notified() => {}
+                () = sleep(tick) => {}
+            }
+        }
+    }
+
+    /// One look: verdict, decision, action. Returns how long to wait for news.
+    async fn turn(&mut self) -> Duration {
+        let Some(set) = self.decided() else {
+            return CALM_TICK;
+        };
+        if self
+            .validated
+            .as_ref()
+            .is_none_or(|v| v.activity == Activity::Paused)
+        {
+            self.verdict = None;
+            return CALM_TICK;
+        }
+        let now_ms = self.context.now_ms();
+        let voters = voters_of(&set);
+        let witnesses = self.witnesses(&set, now_ms);
+        let (verdict, decision) = self.conclude(&set, &voters, &witnesses);
+        self.remember(&verdict, now_ms);
+        let calm = matches!(verdict, Verdict::Serving { .. });
+        match decision {
+            Decision::Rest => self.calm(&set, &voters).await,
+            Decision::Wait { why } => {
+                if !matches!(self.stuck, Some(Stuck::DataLost(_))) {
+                    self.stuck = Some(Stuck::Waiting(why));
+                }
+            }
+            Decision::Elect(call) if self.is_my_turn(now_ms) => {
+                match self.elect(&set, &call, Planned::No).await {
+                    Ok(master) => {
+                        info!(set = %self.key, master, reason = ?call.reason, "new master");
+                        (self.backoff_ms, self.stuck) = (MIN_BACKOFF_MS, None);
+                    }
+                    Err(failure) => {
+                        warn!(set = %self.key, %failure, "no new master yet");
+                        self.stuck = Some(failure.stuck());
+                    }
+                }
+                self.not_before_ms = self.context.now_ms() + self.backoff_ms;
+                self.backoff_ms = (self.backoff_ms * 2).min(MAX_BACKOFF_MS);
+            }
+            Decision::Elect(_) => {}
+        }
+        if !calm && now_ms >= self.asked_ms + ASK_EVERY_MS {
+            self.asked_ms = now_ms;
+            self.ask_everybody();
+        }
+        if calm { CALM_TICK } else { ALARM_TICK }
+    }
+
+    /// What follows while a master serves: slices, voters and addresses are brought up to date by
+    /// the acting operator.
+    async fn calm(&mut self, set: &RedisReplicaSet, voters: &VoterSet) {
+        (self.backoff_ms, self.stuck) = (MIN_BACKOFF_MS, None);
+        if !self.context.may_act() {
+            return;
+        }
+        let Some(Verdict::Serving { master, term }) = self.verdict.clone() else {
+            return;
+        };
+        self.write_slices(&master, term).await;
+        self.tell_voters(set, voters, &master).await;
+    }
+
+    /// Tells the master who votes and where everybody is, when that is news to it.
+    async fn tell_voters(&mut self, set: &RedisReplicaSet, voters: &VoterSet, master: &str) {
+        let Some(member) = self.members.get(master) else {
+            return;
+        };
+        let Some(state) = member.current() else {
+            return;
+        };
+        let peers = self.peers(set);
+        let told = (
+            master.to_owned(),
+            state.boot,
+            state.term,
+            voters.clone(),
+            peers.clone(),
+        );
+        if self.told.as_ref() == Some(&told) || voters.voters.is_empty() {
+            return;
+        }
+        match member.remote.set_voters(voters, &peers).await {
+            Ok(Ok(())) => {
+                debug!(set = %self.key, ?voters, "the master knows voters and addresses");
+                self.told = Some(told);
+            }
+            Ok(Err(refusal)) => warn!(set = %self.key, %refusal, "voters refused"),
+            Err(error) => debug!(set = %self.key, %error, "voters not told"),
+        }
+    }
+
+    async fn obey(&mut self, command: Command) {
+        let Command::SwitchOver { to, reason, done } = command;
+        let result = match self.decided() {
+            Some(set) => self.switch_over(&set, to, reason).await,
+            None => Err("the set is not known yet".to_owned()),
+        };
+        match &result {
+            Ok(master) => info!(set = %self.key, master, ?reason, "switched over"),
+            Err(why) => warn!(set = %self.key, why, ?reason, "not switched over"),
+        }
+        // The caller may have given up waiting; what happened shows in the view.
+        let _ = done.send(result);
+    }
+
+    /// Reads the caches: the set itself, and which members have which address.
+    fn refresh(&mut self) {
+        let Some(set) = self.context.set(&self.key) else {
+            self.set = None;
+            return;
+        };
+        let defaults = &self.context.settings.defaults;
+        let known = self
+            .set
+            .as_ref()
+            .map(|s| (s.uid(), s.metadata.generation, s.spec.paused));
+        let news = known != Some((set.uid(), set.metadata.generation, set.spec.paused));
+        if news && let Ok(validated) = validate(&set, &References::default(), defaults) {
+            self.validated = Some(validated);
+        }
+        self.set = Some(set);
+        self.connect();
+    }
+
+    /// Starts and drops links as pods come, move and go.
+    fn connect(&mut self) {
+        let stores = &self.context.stores;
+        let secret = cached(
+            &stores.secrets,
+            &self.key,
+            &names::server_secret(&self.key.name),
+        );
+        let Some(token) = secret
+            .and_then(|s| read_server_secret(&s).ok())
+            .map(|c| c.control_token)
+        else {
+            return;
+        };
+        let mut wanted: BTreeMap<String, (String, IpAddr)> = BTreeMap::new();
+        for name in self.member_names() {
+            let Some(pod) = cached(&stores.pods, &self.key, &name) else {
+                continue;
+            };
+            if let Some(address) = pod_address(&pod) {
+                wanted.insert(name, (pod.uid().unwrap_or_default(), address));
+            }
+        }
+        let keeps = |name: &String, (uid, link): &(String, Link)| {
+            let same = |(u, a): &(String, IpAddr)| u == uid && *a == link.address;
+            wanted.get(name).is_some_and(same) && link.token == token.expose()
+        };
+        self.links.retain(|name, link| keeps(name, link));
+        self.members.retain(|name, _| self.links.contains_key(name));
+        for (name, (uid, address)) in wanted {
+            if self.links.contains_key(&name) {
+                continue;
+            }
+            let events = self.events_in.clone();
+            let port = names::CONTROL_PORT;
+            match Link::start(name.clone(), address, port, token.expose(), events) {
+                Ok(link) => {
+                    let view = MemberView {
+                        address,
+                        line: Line::Unknown,
+                        state: None,
+                        heard_ms: 0,
+                        remote: link.remote.clone(),
+                    };
+                    self.members.insert(name.clone(), view);
+                    self.links.insert(name, (uid, link));
+                }
+                Err(error) => warn!(set = %self.key, %error, "no link"),
+            }
+        }
+    }
+
+    /// Names of the members there may be: those wanted, those that vote, those that still run.
+    pub(super) fn member_names(&self) -> Vec<String> {
+        let Some(set) = &self.set else {
+            return Vec::new();
+        };
+        let stores = &self.context.stores;
+        let workload = cached(
+            &stores.stateful_sets,
+            &self.key,
+            &names::workload(&self.key.name),
+        );
+        let running = workload
+            .and_then(|w| w.status.as_ref().map(|s| s.replicas))
+            .unwrap_or_default()
+            .max(set.spec.replicas);
+        let running = u32::try_from(running).unwrap_or_default();
+        let mut all: Vec<String> = (0..running)
+            .map(|ordinal| names::member(&self.key.name, ordinal))
+            .collect();
+        for voter in set.status.iter().flat_map(|s| &s.voters) {
+            if !all.contains(voter) {
+                all.push(voter.clone());
+            }
+        }
+        all
+    }
+
+    /// Takes an event and everything that waits behind it.
+    fn hear_all(&mut self, first: Event) {
+        self.hear(first);
+        while let Ok(event) = self.events.try_recv() {
+            self.hear(event);
+        }
+    }
+
+    fn hear(&mut self, event: Event) {
+        let now_ms = self.context.now_ms();
+        let Some(member) = self.members.get_mut(&event.member) else {
+            return;
+        };
+        if member.address != event.address {
+            return;
+        }
+        match event.news {
+            News::State(state) => {
+                member.line = Line::Up;
+                member.heard_ms = now_ms;
+                member.state = Some(Arc::from(state));
+            }
+            News::Line(line) => {
+                debug!(set = %self.key, member = event.member, ?line, "line");
+                member.line = line;
+            }
+        }
+    }
+
+    /// Asks every member for its state, without waiting for the answers.
+    fn ask_everybody(&self) {
+        for (name, member) in &self.members {
+            let (remote, events) = (member.remote.clone(), self.events_in.clone());
+            let (member, address) = (name.clone(), member.address);
+            tokio::spawn(async move {
+                if let Ok(state) = remote.state().await {
+                    let news = News::State(Box::new(state));
+                    // A full queue means that there is news enough.
+                    let _ = events.try_send(Event {
+                        member,
+                        address,
+                        news,
+                    });
+                }
+            });
+        }
+    }
+
+    /// The set with the newest decisions known.
+    fn decided(&mut self) -> Option<RedisReplicaSet> {
+        let set = self.set.clone()?;
+        let ahead = |s: &RedisReplicaSet| {
+            let status = s.status.clone().unwrap_or_default();
+            (status.election_term, status.term, status.voters_generation)
+        };
+        match self.floor.take() {
+            Some(floor) if ahead(&floor) > ahead(&set) && floor.uid() == set.uid() => {
+                let mut merged = set;
+                merged.status.clone_from(&floor.status);
+                self.floor = Some(floor);
+                Some(merged)
+            }
+            Some(_) | None => Some(set),
+        }
+    }
+
+    pub(super) fn witnesses(&self, set: &RedisReplicaSet, now_ms: u64) -> Vec<Witness> {
+        let mut names = self.member_names();
+        let master = set.status.as_ref().and_then(|s| s.master.clone());
+        names.extend(master.filter(|m| !names.contains(m)));
+        names
+            .iter()
+            .map(|name| self.witness(name, now_ms))
+            .collect()
+    }
+
+    fn witness(&self, name: &str, now_ms: u64) -> Witness {
+        let stores = &self.context.stores;
+        let pod = cached(&stores.pods, &self.key, name);
+        let node = pod
+            .as_ref()
+            .and_then(|p| p.spec.as_ref()?.node_name.clone());
+        let node = node.and_then(|n| {
+            stores
+                .nodes
+                .get(&kube::runtime::reflector::ObjectRef::new(&n))
+        });
+        let mut fact = pod_fact(pod.as_deref(), node.as_deref());
+        let mut line = self.members.get(name).map_or(Line::Unknown, |m| m.line);
+        let reign = self.reign.as_ref().filter(|r| r.master == name);
+        let same_pod = reign.map(|r| pod.as_ref().and_then(|p| p.uid()) == Some(r.pod_uid.clone()));
+        match (reign, same_pod) {
+            (Some(reign), Some(false)) if line != Line::Up => {
+                (fact, line) = (PodFact::Deleted, reign.line);
+            }
+            // Never seen serving by this process: a pod that is down proves nothing.
+            (None, _) if fact == PodFact::ContainerDown => fact = PodFact::Unknown,
+            (Some(_) | None, _) => {}
+        }
+        match self.members.get(name) {
+            Some(member) => Witness {
+                line,
+                ..member.witness(name, fact, now_ms)
+            },
+            None => Witness {
+                member: name.to_owned(),
+                line,
+                word: None,
+                pod: fact,
+            },
+        }
+    }
+
+    fn conclude(
+        &self,
+        set: &RedisReplicaSet,
+        voters: &VoterSet,
+        witnesses: &[Witness],
+    ) -> (Verdict, Decision) {
+        let status = set.status.clone().unwrap_or_default();
+        let mut timing = Timing::default();
+        if let Some(validated) = &self.validated {
+            timing.suspicion_ms =
+                u64::try_from(validated.detect_after.as_millis()).unwrap_or(timing.suspicion_ms);
+        }
+        let evidence = Evidence {
+            voters,
+            term: Term(u64::try_from(status.term).unwrap_or_default()),
+            master: status.master.as_deref(),
+            witnesses,
+            timing,
+        };
+        let verdict = judge(&evidence);
+        let decision = decide(&verdict, &evidence);
+        (verdict, decision)
+    }
+
+    /// Notes a verdict: since when it stands, and what was seen of the reigning master.
+    fn remember(&mut self, verdict: &Verdict, now_ms: u64) {
+        if self.verdict.as_ref().map(std::mem::discriminant)
+            != Some(std::mem::discriminant(verdict))
+        {
+            debug!(set = %self.key, ?verdict, "verdict");
+            self.verdict_since_ms = now_ms;
+        }
+        self.verdict = Some(verdict.clone());
+        if let Verdict::Serving { master, .. } = verdict {
+            if let (Some((uid, _)), Some(view)) = (self.links.get(master), self.members.get(master))
+            {
+                self.reign = Some(Reign {
+                    master: master.clone(),
+                    pod_uid: uid.clone(),
+                    line: view.line,
+                    served_ms: view.heard_ms,
+                });
+            }
+        } else if let Some(reign) = &mut self.reign {
+            let same = self
+                .links
+                .get(&reign.master)
+                .is_some_and(|(uid, _)| *uid == reign.pod_uid);
+            if let (true, Some(view)) = (same, self.members.get(&reign.master)) {
+                reign.line = view.line;
+            }
+        }
+    }
+
+    fn is_my_turn(&self, now_ms: u64) -> bool {
+        let delay = if self.context.may_act() {
+            0
+        } else {
+            STANDBY_DELAY_MS
+        };
+        now_ms >= self.not_before_ms && now_ms >= self.verdict_since_ms + delay
+    }
+
+    /// Every member that has an address, as others shall reach it.
+    pub(super) fn peers(&self, _set: &RedisReplicaSet) -> Vec<Peer> {
+        let endpoint = |address: IpAddr| Endpoint {
+            host: address.to_string(),
+            port: names::REDIS_PORT,
+            control_port: names::CONTROL_PORT,
+        };
+        let peer = |(name, member): (&String, &MemberView)| Peer {
+            name: MemberName::new(name.clone()),
+            endpoint: endpoint(member.address),
+        };
+        self.members.iter().map(peer).collect()
+    }
+
+    /// Publishes the view, and tells the reconciler when something changed that it may act upon.
+    fn publish(&mut self) {
+        let view = View {
+            members: self.members.clone(),
+            verdict: self.verdict.clone(),
+            stuck: self.stuck.clone(),
+        };
+        let digest = digest(&view);
+        self.view.send_replace(view);
+        if digest != self.digest {
+            self.digest = digest;
+            // A full queue means that this or another set is about to be looked at anyway.
+            let _ = self.changed.try_send(self.key.clone());
+        }
+    }
+}
+
+/// What of a view matters for reconciling: not the figures that move all the time.
+fn digest(view: &View) -> String {
+    use std::fmt::Write as _;
+    let mut text = format!("{:?} {:?}", view.verdict, view.stuck);
+    for (name, member) in &view.members {
+        let line = member.line;
+        // Writing into a String cannot fail.
+        let _ = match member.current() {
+            Some(s) => write!(
+                text,
+                "|{name} {} {} {} {} {} {} {} {} {} {:?} {} {:?} {:?}",
+                s.boot,
+                s.role,
+                s.term,
+                s.serving,
+                s.vote,
+                s.voter,
+                super::view::in_sync(s),
+                s.config_revision,
+                s.secret_revision,
+                s.link_secret_revision,
+                s.version,
+                s.voters,
+                s.loading.is_some(),
+            ),
+            None => write!(text, "|{name} {line:?}"),
+        };
+    }
+    text
+}

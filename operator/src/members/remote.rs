@@ -1,0 +1,245 @@
+//! Calls to one member's control port.
+
+use std::{net::IpAddr, time::Duration};
+
+use control::{
+    auth::BearerToken,
+    convert,
+    proto::{self, member_client::MemberClient},
+};
+use replset::{
+    Follow, Handed, Handover, NotObeyed, Peer, Prepare, Promise, Promote, Promoted, VoterSet,
+};
+use thiserror::Error;
+use tonic::{
+    Request, Streaming,
+    service::interceptor::InterceptedService,
+    transport::{Channel, Endpoint},
+};
+
+/// Longest wait for a connection to a member.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_millis(300);
+/// Longest wait for an answer that needs no disk.
+pub const CALL_TIMEOUT: Duration = Duration::from_millis(400);
+/// Longest wait for an answer that waits for the disk, or for another member.
+pub const SLOW_CALL_TIMEOUT: Duration = Duration::from_millis(1_500);
+
+/// Why a member could not be told something.
+#[derive(Debug, Error)]
+pub enum CallError {
+    /// It did not answer, or answered with a failure.
+    #[error("{call}: {} ({})", status.message(), status.code())]
+    Status {
+        /// What was called.
+        call: &'static str,
+        /// The answer.
+        status: Box<tonic::Status>,
+    },
+    /// Its answer makes no sense.
+    #[error("{call}: {text}")]
+    Malformed {
+        /// What was called.
+        call: &'static str,
+        /// What is wrong with it.
+        text: String,
+    },
+    /// The address or the token cannot be used.
+    #[error("control port of {address}: {text}")]
+    Setup {
+        /// Where.
+        address: IpAddr,
+        /// What is wrong.
+        text: String,
+    },
+}
+
+type Client = MemberClient<InterceptedService<Channel, BearerToken>>;
+
+/// One member's control port; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Remote {
+    client: Client,
+}
+
+impl Remote {
+    /// The control port at `address`; connects when first used.
+    ///
+    /// # Errors
+    /// When the token cannot be sent in a header.
+    pub fn new(address: IpAddr, port: u16, token: &str) -> Result<Self, CallError> {
+        let setup = |text: String| CallError::Setup { address, text };
+        let host = match address {
+            IpAddr::V4(v4) => v4.to_string(),
+            IpAddr::V6(v6) => format!("[{v6}]"),
+        };
+        let endpoint = Endpoint::from_shared(format!("http://{host}:{port}"))
+            .map_err(|error| setup(error.to_string()))?
+            .connect_timeout(CONNECT_TIMEOUT)
+            .tcp_nodelay(true);
+        let token = BearerToken::new(token).map_err(|error| setup(error.to_string()))?;
+        Ok(Self {
+            client: MemberClient::with_interceptor(endpoint.connect_lazy(), token),
+        })
+    }
+
+    /// The state now.
+    ///
+    /// # Errors
+    /// When it does not answer in time.
+    pub async fn state(&self) -> Result<proto::State, CallError> {
+        let request = timed(proto::GetStateRequest {}, CALL_TIMEOUT);
+        let answer = self.client.clone().get_state(request).await;
+        Ok(answer.map_err(failed("GetState"))?.into_inner())
+    }
+
+    /// The stream of states.
+    ///
+    /// # Errors
+    /// When it cannot be opened.
+    pub async fn watch(&self) -> Result<Streaming<proto::State>, CallError> {
+        let request = Request::new(proto::GetStateRequest {});
+        let answer = self.client.clone().watch_state(request).await;
+        Ok(answer.map_err(failed("WatchState"))?.into_inner())
+    }
+
+    /// Asks for a promise.
+    ///
+    /// # Errors
+    /// When it does not answer in time; a refusal is an answer.
+    pub async fn prepare(
+        &self,
+        prepare: &Prepare,
+    ) -> Result<Result<Box<Promise>, NotObeyed>, CallError> {
+        let request = timed(proto::PrepareRequest::from(prepare), CALL_TIMEOUT);
+        let answer = self
+            .client
+            .clone()
+            .prepare(request)
+            .await
+            .map_err(failed("Prepare"))?;
+        convert::prepare_result(answer.into_inner()).map_err(malformed("Prepare"))
+    }
+
+    /// Makes it master.
+    ///
+    /// # Errors
+    /// When it does not answer in time; a refusal is an answer.
+    pub async fn promote(
+        &self,
+        promote: &Promote,
+    ) -> Result<Result<Promoted, NotObeyed>, CallError> {
+        let request = timed(proto::PromoteRequest::from(promote), SLOW_CALL_TIMEOUT);
+        let answer = self
+            .client
+            .clone()
+            .promote(request)
+            .await
+            .map_err(failed("Promote"))?;
+        convert::promote_result(answer.into_inner()).map_err(malformed("Promote"))
+    }
+
+    /// Tells it whom to follow.
+    ///
+    /// # Errors
+    /// When it does not answer in time; a refusal is an answer.
+    pub async fn follow(&self, follow: &Follow) -> Result<Result<(), NotObeyed>, CallError> {
+        let request = timed(proto::FollowRequest::from(follow), CALL_TIMEOUT);
+        let answer = self
+            .client
+            .clone()
+            .follow(request)
+            .await
+            .map_err(failed("Follow"))?;
+        convert::follow_result(answer.into_inner()).map_err(malformed("Follow"))
+    }
+
+    /// Asks it to release its term.
+    ///
+    /// # Errors
+    /// When it does not answer in time; a refusal is an answer.
+    pub async fn hand_over(
+        &self,
+        handover: &Handover,
+    ) -> Result<Result<Handed, NotObeyed>, CallError> {
+        let request = timed(proto::HandoverRequest::from(handover), SLOW_CALL_TIMEOUT);
+        let answer = self
+            .client
+            .clone()
+            .handover(request)
+            .await
+            .map_err(failed("Handover"))?;
+        convert::handover_result(answer.into_inner()).map_err(malformed("Handover"))
+    }
+
+    /// Tells it who votes and who the members are.
+    ///
+    /// # Errors
+    /// When it does not answer in time; a refusal is an answer.
+    pub async fn set_voters(
+        &self,
+        voters: &VoterSet,
+        peers: &[Peer],
+    ) -> Result<Result<(), NotObeyed>, CallError> {
+        let request = proto::SetVotersRequest {
+            voters: Some(voters.into()),
+            peers: peers.iter().map(proto::Peer::from).collect(),
+        };
+        let request = timed(request, SLOW_CALL_TIMEOUT);
+        let answer = self
+            .client
+            .clone()
+            .set_voters(request)
+            .await
+            .map_err(failed("SetVoters"))?;
+        convert::set_voters_result(answer.into_inner()).map_err(malformed("SetVoters"))
+    }
+
+    /// Tells it which passwords count.
+    ///
+    /// # Errors
+    /// When it does not answer in time or refuses.
+    pub async fn set_credentials(
+        &self,
+        credentials: proto::SetCredentialsRequest,
+    ) -> Result<u64, CallError> {
+        let request = timed(credentials, SLOW_CALL_TIMEOUT);
+        let answer = self.client.clone().set_credentials(request).await;
+        Ok(answer
+            .map_err(failed("SetCredentials"))?
+            .into_inner()
+            .revision)
+    }
+
+    /// Tells it its configuration.
+    ///
+    /// # Errors
+    /// When it does not answer in time or refuses.
+    pub async fn set_config(
+        &self,
+        config: proto::SetConfigRequest,
+    ) -> Result<proto::SetConfigReply, CallError> {
+        let request = timed(config, SLOW_CALL_TIMEOUT);
+        let answer = self.client.clone().set_config(request).await;
+        Ok(answer.map_err(failed("SetConfig"))?.into_inner())
+    }
+}
+
+fn timed<T>(message: T, deadline: Duration) -> Request<T> {
+    let mut request = Request::new(message);
+    request.set_timeout(deadline);
+    request
+}
+
+fn failed(call: &'static str) -> impl FnOnce(tonic::Status) -> CallError {
+    move |status| CallError::Status {
+        call,
+        status: Box::new(status),
+    }
+}
+
+fn malformed(call: &'static str) -> impl FnOnce(convert::Malformed) -> CallError {
+    move |error| CallError::Malformed {
+        call,
+        text: error.to_string(),
+    }
+}

@@ -1,0 +1,178 @@
+//! Every counter and gauge of the operator, with its unit and meaning.
+
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    registry::{Registry, Unit},
+};
+
+/// The outcome of one reconcile.
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+pub struct OutcomeLabel {
+    /// `ok` or the step that failed.
+    pub outcome: String,
+}
+
+/// Which API call was made.
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+pub struct WriteLabel {
+    /// Kind of the object written.
+    pub kind: String,
+}
+
+/// Which set, and why its master changed.
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+pub struct FailoverLabel {
+    /// Namespace of the set.
+    pub namespace: String,
+    /// Name of the set.
+    pub name: String,
+    /// Reason as in the status.
+    pub reason: String,
+}
+
+/// A set.
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+pub struct SetLabel {
+    /// Namespace of the set.
+    pub namespace: String,
+    /// Name of the set.
+    pub name: String,
+}
+
+/// All metrics of one operator process.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    /// Reconciles by outcome.
+    pub reconciles: Family<OutcomeLabel, Counter>,
+    /// How long a reconcile took.
+    pub reconcile_seconds: Histogram,
+    /// Writes to the API server, by kind. It stands still while nothing changes.
+    pub api_writes: Family<WriteLabel, Counter>,
+    /// Changes of a master, by set and reason.
+    pub failovers: Family<FailoverLabel, Counter>,
+    /// How long the last change of the master kept writes from being served.
+    pub outage_seconds: Family<SetLabel, Gauge<f64, AtomicU64>>,
+    /// Control connections that are up.
+    pub control_links: Gauge,
+    /// 1 while this pod is the acting operator.
+    pub leader: Gauge,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Metrics {
+    /// Fresh metrics, all zero.
+    #[must_use]
+    pub fn new() -> Self {
+        let mut registry = Registry::with_prefix("redfleet_operator");
+        let metrics = Self {
+            reconciles: Family::default(),
+            reconcile_seconds: Histogram::new([
+                0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0,
+            ]),
+            api_writes: Family::default(),
+            failovers: Family::default(),
+            outage_seconds: Family::default(),
+            control_links: Gauge::default(),
+            leader: Gauge::default(),
+            registry: Registry::default(),
+        };
+        registry.register(
+            "reconciles",
+            "Reconciles by outcome",
+            metrics.reconciles.clone(),
+        );
+        registry.register_with_unit(
+            "reconcile",
+            "Duration of a reconcile",
+            Unit::Seconds,
+            metrics.reconcile_seconds.clone(),
+        );
+        registry.register(
+            "api_writes",
+            "Writes to the API server by kind; stands still while nothing changes",
+            metrics.api_writes.clone(),
+        );
+        registry.register(
+            "failovers",
+            "Changes of the master by set and reason",
+            metrics.failovers.clone(),
+        );
+        registry.register_with_unit(
+            "last_outage",
+            "How long the last change of the master kept writes from being served",
+            Unit::Seconds,
+            metrics.outage_seconds.clone(),
+        );
+        registry.register(
+            "control_links",
+            "Control connections to members that are up",
+            metrics.control_links.clone(),
+        );
+        registry.register(
+            "leader",
+            "1 while this pod is the acting operator",
+            metrics.leader.clone(),
+        );
+        Self {
+            registry,
+            ..metrics
+        }
+    }
+
+    /// Counts one write to the API server.
+    pub fn wrote(&self, kind: &str) {
+        self.api_writes
+            .get_or_create(&WriteLabel {
+                kind: kind.to_owned(),
+            })
+            .inc();
+    }
+
+    /// Counts one reconcile.
+    pub fn reconciled(&self, outcome: &str, took: Duration) {
+        let label = OutcomeLabel {
+            outcome: outcome.to_owned(),
+        };
+        self.reconciles.get_or_create(&label).inc();
+        self.reconcile_seconds.observe(took.as_secs_f64());
+    }
+
+    /// Everything in the text format of OpenMetrics.
+    #[must_use]
+    pub fn encode(&self) -> String {
+        let mut text = String::new();
+        text::encode(&mut text, &self.registry)
+            .expect("writing into a String fails only when memory is exhausted");
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_carry_the_prefix_and_the_unit() {
+        let metrics = Metrics::new();
+        metrics.wrote("StatefulSet");
+        metrics.reconciled("ok", Duration::from_millis(3));
+        let text = metrics.encode();
+        for line in [
+            "redfleet_operator_api_writes_total{kind=\"StatefulSet\"} 1",
+            "redfleet_operator_reconciles_total{outcome=\"ok\"} 1",
+            "redfleet_operator_reconcile_seconds_count 1",
+        ] {
+            assert!(text.contains(line), "{line} missing in\n{text}");
+        }
+    }
+}
