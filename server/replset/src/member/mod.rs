@@ -318,15 +318,23 @@ impl Member {
         self.serve
     }
 
+    /// The highest offset of its term that a majority of the voters holds; 0 unless it is master.
+    pub fn replicated(&self) -> Offset {
+        match &self.role {
+            Role::Master(mastership) => self.replicated_of(mastership),
+            Role::Idle | Role::Follower => Offset(0),
+        }
+    }
+
     /// What it tells the operator.
     pub fn report(&self, now_ms: u64) -> Report {
         let lease_remaining_ms = match self.serve {
             Serve::Until(end_ms) => Some(end_ms.saturating_sub(now_ms)),
             Serve::Never | Serve::Unlimited => None,
         };
-        let (replicated, peers) = match &self.role {
-            Role::Master(m) => (self.replicated_of(m), self.peer_reports(m, now_ms)),
-            Role::Idle | Role::Follower => (Offset(0), Vec::new()),
+        let peers = match &self.role {
+            Role::Master(mastership) => self.peer_reports(mastership, now_ms),
+            Role::Idle | Role::Follower => Vec::new(),
         };
         Report {
             id: self.state.id.clone(),
@@ -347,7 +355,7 @@ impl Member {
             voters: self.state.voters.clone(),
             released: self.state.released.or(self.master_released),
             relinquished: self.relinquished(),
-            replicated,
+            replicated: self.replicated(),
             peers,
         }
     }

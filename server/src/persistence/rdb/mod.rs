@@ -11,11 +11,16 @@
 //! Not done here: files, sockets, threads, and which entries belong to a snapshot
 //! (`persistence::snapshot`).
 //!
-//! Read next: `format.rs` (the picture), `reader.rs`, `legacy.rs`, `decode.rs`, `encode.rs`.
+//! Read next: `format.rs` (the picture), `reader.rs`, `decode.rs`, `encode.rs`.
 
+mod build;
 pub mod checksum;
+pub mod decode;
+pub mod encode;
 pub mod error;
 pub mod format;
-pub mod legacy;
 pub mod lzf;
 pub mod reader;
+
+#[cfg(test)]
+mod tests;

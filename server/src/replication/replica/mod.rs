@@ -8,5 +8,6 @@
 //! applied command; a refusal of any kind keeps the data and the history we have.
 
 pub mod handshake;
+pub mod link;
 pub mod streaming;
 pub mod transfer;

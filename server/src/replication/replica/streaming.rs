@@ -90,6 +90,11 @@ impl StreamBuffer {
         &self.bytes[..self.applied]
     }
 
+    /// Bytes received but not applied.
+    pub fn unapplied_bytes(&self) -> u64 {
+        (self.bytes.len() - self.applied) as u64
+    }
+
     /// Drops the applied bytes, which are forwarded now.
     pub fn drop_applied(&mut self) {
         if self.applied == self.bytes.len() {

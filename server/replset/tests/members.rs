@@ -1,0 +1,589 @@
+//! Scenes with real members on a perfect network: what each does, in order.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test ends at its first surprise"
+)]
+
+use replset::{
+    Boot, Bootstrapped, DataPosition, Election, ElectionPlan, EmptySet, Endpoint, Generation,
+    Handover, Held, Incarnation, Input, Intent, MasterLink, Member, MemberName, MemberState,
+    NotObeyed, Offset, OldMaster, Output, Peer, Prepare, Promotion, QuorumLost, ReplId, Reply,
+    RoleKind, Serve, StartError, Term, Timing, Vote, VoterSet,
+};
+
+struct Node {
+    member: Member,
+    disk: MemberState,
+    data: DataPosition,
+    /// Closed, paused, resumed, in order; forgotten when read.
+    clients: Vec<String>,
+    up: bool,
+}
+
+struct Set {
+    now: u64,
+    nodes: Vec<Node>,
+    term: u64,
+    replies: Vec<Reply>,
+}
+
+fn name(at: usize) -> MemberName {
+    ["a", "b", "c"][at].into()
+}
+
+fn boot(at: usize, life: u64, data: &DataPosition, now_ms: u64) -> Boot {
+    Boot {
+        fleet: "f".into(),
+        name: name(at),
+        endpoint: Endpoint::default(),
+        fresh: Incarnation(life),
+        data: data.clone(),
+        now_ms,
+    }
+}
+
+impl Set {
+    /// A bootstrapped set of `size` members, `a` its master.
+    fn of(size: usize) -> Self {
+        let mut set = Self {
+            now: 0,
+            nodes: Vec::new(),
+            term: 0,
+            replies: Vec::new(),
+        };
+        for at in 0..size {
+            let data = DataPosition::default();
+            let started =
+                Member::start(None, boot(at, 10 + at as u64, &data, 0), Timing::default());
+            let member = started.unwrap().0;
+            let disk = member.state().clone();
+            set.nodes.push(Node {
+                member,
+                disk,
+                data,
+                clients: Vec::new(),
+                up: true,
+            });
+        }
+        set.elect(Intent::Unplanned, Bootstrapped::No).unwrap();
+        set.pass(500);
+        assert_eq!(set.serving(), vec![0]);
+        set
+    }
+
+    fn plan(&self, intent: Intent, bootstrapped: Bootstrapped) -> ElectionPlan {
+        let all = 0..self.nodes.len();
+        let peer = |at| Peer {
+            name: name(at),
+            endpoint: Endpoint::default(),
+        };
+        ElectionPlan {
+            fleet: "f".into(),
+            term: Term(self.term),
+            elector: "op".into(),
+            intent,
+            voters: VoterSet {
+                generation: Generation(1),
+                voters: all.clone().map(name).collect(),
+            },
+            peers: all.map(peer).collect(),
+            bootstrapped,
+            preference: Vec::new(),
+            old_master: OldMaster::Unknown,
+            in_sync: Vec::new(),
+            on_empty: EmptySet::Halt,
+            on_quorum_lost: QuorumLost::Halt,
+            random: [self.term as u8; 12],
+        }
+    }
+
+    fn elect(&mut self, intent: Intent, bootstrapped: Bootstrapped) -> Result<Promotion, String> {
+        self.term += 1;
+        let mut election = Election::new(self.plan(intent, bootstrapped));
+        for at in 0..self.nodes.len() {
+            match self.ask(at, Input::Prepare(1, election.prepare())) {
+                Some(Reply::Prepare(answer)) => election.record(self.now, &name(at), answer),
+                Some(other) => panic!("{other:?}"),
+                None => election.unreachable(&name(at)),
+            }
+        }
+        let promotion = election
+            .decide(self.now)
+            .map_err(|refusal| refusal.to_string())?;
+        let winner = (0..3)
+            .find(|at| name(*at) == promotion.winner.name)
+            .unwrap();
+        let promote = Input::Promote(2, Box::new(promotion.promote.clone()));
+        let Some(Reply::Promote(Ok(promoted))) = self.ask(winner, promote) else {
+            panic!("not promoted")
+        };
+        for at in (0..self.nodes.len()).filter(|at| *at != winner) {
+            let follow = promotion.follow(&promoted);
+            self.ask(at, Input::Follow(3, Box::new(follow)));
+        }
+        Ok(promotion)
+    }
+
+    /// Feeds one request; the answer, unless it comes later or the member is down.
+    fn ask(&mut self, at: usize, input: Input) -> Option<Reply> {
+        if !self.nodes[at].up {
+            return None;
+        }
+        self.replies.clear();
+        self.feed(at, input);
+        self.replies.pop()
+    }
+
+    fn feed(&mut self, at: usize, input: Input) {
+        let now = self.now;
+        self.replicate(at);
+        let data = self.nodes[at].data.clone();
+        let mut outputs = self.nodes[at].member.handle(now, Input::Progress(data));
+        outputs.extend(self.nodes[at].member.handle(now, input));
+        for output in outputs {
+            self.perform(at, output);
+        }
+    }
+
+    fn perform(&mut self, at: usize, output: Output) {
+        match output {
+            Output::Persist(state) => self.nodes[at].disk = *state,
+            Output::Fence => {
+                let data = self.nodes[at].data.clone();
+                self.feed(at, Input::Fenced(data));
+            }
+            Output::Answer(_, reply) => self.replies.push(reply),
+            Output::Lead(_, replid) => {
+                self.nodes[at].data.replid = Some(replid);
+                self.write(at, 14);
+            }
+            Output::CloseClients => self.nodes[at].clients.push("closed".to_owned()),
+            Output::ResumeClients => self.nodes[at].clients.push("resumed".to_owned()),
+            Output::PauseClients(held, _) => {
+                self.nodes[at].clients.push(format!("{held:?} held"));
+                if held == Held::Writes {
+                    let data = self.nodes[at].data.clone();
+                    self.feed(at, Input::Paused(data));
+                }
+            }
+            Output::Send(peer, heartbeat) => {
+                let to = (0..3).find(|to| name(*to) == peer.name).unwrap();
+                if !self.nodes[to].up {
+                    return;
+                }
+                let kept = std::mem::take(&mut self.replies);
+                self.feed(to, Input::Heartbeat(9, heartbeat));
+                let answers = std::mem::replace(&mut self.replies, kept);
+                for answer in answers {
+                    let Reply::Heartbeat(answer) = answer else {
+                        continue;
+                    };
+                    self.feed(at, Input::Ack(name(to), answer));
+                }
+            }
+            Output::FollowMaster(_) | Output::Serve(_) => {}
+        }
+    }
+
+    /// What replication does: followers have what their master has.
+    fn replicate(&mut self, at: usize) {
+        let following = self.nodes[at]
+            .member
+            .following()
+            .map(|f| (f.term, f.master.clone()));
+        let Some((term, master)) = following else {
+            return;
+        };
+        let from = (0..3).find(|from| name(*from) == master).unwrap();
+        let leads = self.nodes[from].member.role() == RoleKind::Master
+            && self.nodes[from].member.role_term() == term;
+        if leads && self.nodes[from].up {
+            self.nodes[at].data = self.nodes[from].data.clone();
+        }
+    }
+
+    fn write(&mut self, at: usize, bytes: u64) {
+        self.nodes[at].data.offset.0 += bytes;
+    }
+
+    fn pass(&mut self, ms: u64) {
+        let end = self.now + ms;
+        while self.now < end {
+            self.now += 10;
+            for at in 0..self.nodes.len() {
+                if self.nodes[at].up {
+                    self.feed(at, Input::Tick);
+                }
+            }
+        }
+    }
+
+    fn serving(&self) -> Vec<usize> {
+        let serves = |at: &usize| self.nodes[*at].member.serve().allows(self.now);
+        (0..self.nodes.len()).filter(serves).collect()
+    }
+
+    /// The process ends and starts again with what is on disk.
+    fn restart(&mut self, at: usize, disk: Option<MemberState>, data: DataPosition) {
+        let life = 100 + self.now;
+        let started = Member::start(disk, boot(at, life, &data, self.now), Timing::default());
+        let (member, outputs) = started.unwrap();
+        self.nodes[at].member = member;
+        self.nodes[at].data = data;
+        self.nodes[at].up = true;
+        for output in outputs {
+            self.perform(at, output);
+        }
+    }
+
+    fn crash(&mut self, at: usize) {
+        let (disk, data) = (self.nodes[at].disk.clone(), self.nodes[at].data.clone());
+        self.restart(at, Some(disk), data);
+    }
+
+    fn clients(&mut self, at: usize) -> Vec<String> {
+        std::mem::take(&mut self.nodes[at].clients)
+    }
+
+    fn prepare(&self, term: u64, elector: &str, intent: Intent) -> Input {
+        Input::Prepare(
+            1,
+            Prepare {
+                fleet: "f".into(),
+                term: Term(term),
+                elector: elector.into(),
+                generation: Generation(1),
+                intent,
+            },
+        )
+    }
+
+    fn refusal(&mut self, at: usize, input: Input) -> NotObeyed {
+        match self.ask(at, input) {
+            Some(Reply::Prepare(Err(reason))) => reason,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_lower_term_and_a_second_elector_are_refused() {
+    let mut set = Set::of(3);
+    let first = set.prepare(5, "op", Intent::Forced);
+    let Some(Reply::Prepare(Ok(promise))) = set.ask(1, first.clone()) else {
+        panic!()
+    };
+    assert_eq!(
+        set.nodes[1].disk.promised.term,
+        Term(5),
+        "on disk before the answer"
+    );
+    assert_eq!(
+        set.ask(1, first),
+        Some(Reply::Prepare(Ok(promise))),
+        "repeating changes nothing"
+    );
+    let other = set.prepare(5, "other", Intent::Forced);
+    assert_eq!(
+        set.refusal(1, other),
+        NotObeyed::PromisedToOther("op".into())
+    );
+    let lower = set.prepare(4, "op", Intent::Forced);
+    assert_eq!(set.refusal(1, lower), NotObeyed::HigherTerm(Term(5)));
+    set.crash(1);
+    let lower = set.prepare(4, "op", Intent::Forced);
+    assert_eq!(
+        set.refusal(1, lower),
+        NotObeyed::HigherTerm(Term(5)),
+        "a kill forgets nothing"
+    );
+    assert_eq!(set.nodes[1].member.role(), RoleKind::Idle);
+}
+
+#[test]
+fn who_hears_the_master_deposes_nobody() {
+    let mut set = Set::of(3);
+    let unplanned = |set: &Set| set.prepare(2, "op", Intent::Unplanned);
+    let request = unplanned(&set);
+    assert!(matches!(
+        set.refusal(1, request),
+        NotObeyed::MasterAlive { .. }
+    ));
+    let request = unplanned(&set);
+    assert_eq!(
+        set.refusal(0, request),
+        NotObeyed::MasterAlive { seen_ms_ago: 0 }
+    );
+    assert_eq!(set.serving(), vec![0]);
+    // The connection was closed and nobody listens: the process is gone.
+    set.nodes[0].up = false;
+    set.feed(1, Input::Link(MasterLink::Refused));
+    let request = unplanned(&set);
+    assert!(matches!(set.ask(1, request), Some(Reply::Prepare(Ok(_)))));
+}
+
+#[test]
+fn a_killed_master_comes_back_as_follower_and_its_lease_is_not_waited_for() {
+    let mut set = Set::of(3);
+    set.nodes[0].up = false;
+    set.pass(900);
+    set.crash(0);
+    assert_eq!(set.nodes[0].member.role(), RoleKind::Idle, "born follower");
+    let promotion = set.elect(Intent::Unplanned, Bootstrapped::Yes).unwrap();
+    assert_eq!(promotion.promote.defer_ms, 0);
+    assert_eq!(promotion.winner.name, name(0), "it still has everything");
+}
+
+#[test]
+fn a_lost_master_is_replaced_after_its_lease() {
+    let mut set = Set::of(3);
+    set.nodes[0].up = false;
+    set.pass(810);
+    let promotion = set.elect(Intent::Unplanned, Bootstrapped::Yes).unwrap();
+    let defer_ms = promotion.promote.defer_ms;
+    assert!((350..=460).contains(&defer_ms), "{defer_ms}");
+    assert_eq!(
+        set.serving(),
+        vec![0],
+        "a frozen master still has its lease"
+    );
+    set.pass(defer_ms + 20);
+    assert_eq!(set.serving(), vec![1]);
+    // The old master was only frozen: at its first tick it closes its clients.
+    set.clients(0);
+    set.nodes[0].up = true;
+    assert_eq!(set.serving(), vec![1], "its lease ran out while it slept");
+    set.feed(0, Input::Tick);
+    assert_eq!(set.clients(0), vec!["closed"]);
+    set.pass(200);
+    assert_eq!(
+        set.nodes[0].member.following().map(|f| f.term),
+        Some(Term(2))
+    );
+    assert_eq!(
+        set.nodes[0].member.position(),
+        set.nodes[1].member.position()
+    );
+}
+
+#[test]
+fn a_master_without_a_majority_fences_itself_and_revives_with_it() {
+    let mut set = Set::of(3);
+    set.nodes[1].up = false;
+    set.pass(2_000);
+    assert_eq!(set.serving(), vec![0], "one of two replicas is enough");
+    set.nodes[2].up = false;
+    set.pass(1_100);
+    assert_eq!(set.serving(), vec![0]);
+    set.pass(150);
+    assert_eq!(set.serving(), Vec::<usize>::new());
+    assert_eq!(set.clients(0), vec!["closed"]);
+    set.nodes[1].up = true;
+    set.pass(150);
+    assert_eq!(
+        set.serving(),
+        vec![0],
+        "nobody promised a higher term meanwhile"
+    );
+}
+
+#[test]
+fn a_member_that_lost_its_disk_has_no_vote_until_the_others_know_it() {
+    let mut set = Set::of(3);
+    set.write(0, 100);
+    set.pass(100);
+    set.restart(2, None, DataPosition::default());
+    assert_eq!(set.nodes[2].member.state().vote, Vote::Suspended);
+    set.nodes[1].up = false;
+    set.pass(1_000);
+    assert_eq!(
+        set.nodes[2].member.state().vote,
+        Vote::Suspended,
+        "b has not recorded it"
+    );
+    assert_eq!(
+        set.nodes[2].member.position(),
+        set.nodes[0].member.position()
+    );
+    set.nodes[1].up = true;
+    set.pass(500);
+    assert_eq!(set.nodes[2].member.state().vote, Vote::Granted);
+    assert_eq!(set.nodes[2].disk.vote, Vote::Granted);
+    assert_eq!(set.serving(), vec![0]);
+}
+
+#[test]
+fn data_lost_beside_an_intact_state_file_are_a_new_life() {
+    let mut set = Set::of(3);
+    let disk = set.nodes[2].disk.clone();
+    set.restart(2, Some(disk.clone()), DataPosition::default());
+    let state = set.nodes[2].member.state();
+    assert_ne!(state.id, disk.id);
+    assert_eq!((state.vote, state.blank), (Vote::Suspended, true));
+    assert_eq!(
+        state.promised, disk.promised,
+        "what it promised still holds"
+    );
+}
+
+#[test]
+fn an_older_dataset_lowers_the_position_and_voids_the_promise() {
+    let mut set = Set::of(3);
+    set.pass(100);
+    let saved = set.nodes[1].data.clone();
+    set.write(0, 100);
+    set.pass(200);
+    set.nodes[0].up = false;
+    set.pass(900);
+    set.term += 1;
+    let mut election = Election::new(set.plan(Intent::Unplanned, Bootstrapped::Yes));
+    for at in [1, 2] {
+        let Some(Reply::Prepare(answer)) = set.ask(at, Input::Prepare(1, election.prepare()))
+        else {
+            panic!()
+        };
+        election.record(set.now, &name(at), answer);
+    }
+    let promotion = election.decide(set.now).unwrap();
+    assert_eq!(promotion.winner.name, name(1));
+    let disk = set.nodes[1].disk.clone();
+    set.restart(1, Some(disk), saved);
+    let answer = set.ask(1, Input::Promote(2, Box::new(promotion.promote)));
+    let Some(Reply::Promote(Err(NotObeyed::NotAsPromised { .. }))) = answer else {
+        panic!("{answer:?}")
+    };
+}
+
+#[test]
+fn a_planned_switchover_waits_for_no_lease() {
+    let mut set = Set::of(3);
+    set.write(0, 50);
+    set.pass(100);
+    let handover = Handover {
+        term: Term(1),
+        target: Some(name(2)),
+        budget_ms: 500,
+        token: 77,
+    };
+    let Some(Reply::Handover(Ok(handed))) = set.ask(0, Input::Handover(4, handover.clone())) else {
+        panic!()
+    };
+    assert_eq!(set.clients(0), vec!["Writes held", "All held"]);
+    assert_eq!(set.serving(), Vec::<usize>::new());
+    assert_eq!(
+        set.nodes[0].disk.released,
+        Some(handed.release),
+        "on disk before the answer"
+    );
+    let again = set.ask(0, Input::Handover(5, handover));
+    assert!(matches!(again, Some(Reply::Handover(Ok(h))) if h.release == handed.release));
+    let promotion = set
+        .elect(Intent::Planned(handed.release), Bootstrapped::Yes)
+        .unwrap();
+    assert_eq!(promotion.promote.defer_ms, 0);
+    set.pass(20);
+    assert_eq!(
+        set.serving(),
+        vec![0],
+        "without a preference the first of equals"
+    );
+}
+
+#[test]
+fn a_switchover_whose_target_lags_is_given_up() {
+    let mut set = Set::of(3);
+    set.nodes[2].up = false;
+    set.write(0, 50);
+    let handover = Handover {
+        term: Term(1),
+        target: Some(name(2)),
+        budget_ms: 500,
+        token: 77,
+    };
+    assert_eq!(
+        set.ask(0, Input::Handover(4, handover)),
+        None,
+        "the answer comes later"
+    );
+    set.pass(490);
+    assert_eq!(set.clients(0), vec!["Writes held"]);
+    set.replies.clear();
+    set.pass(20);
+    assert_eq!(set.clients(0), vec!["resumed"]);
+    let late = Reply::Handover(Err(NotObeyed::TargetBehind));
+    assert!(set.replies.contains(&late), "{:?}", set.replies);
+    assert_eq!(set.serving(), vec![0]);
+}
+
+#[test]
+fn a_leaving_master_is_missed_at_once() {
+    let mut set = Set::of(3);
+    let handover = Handover {
+        term: Term(1),
+        target: None,
+        budget_ms: 500,
+        token: 77,
+    };
+    assert!(matches!(
+        set.ask(0, Input::Handover(4, handover)),
+        Some(Reply::Handover(Ok(_)))
+    ));
+    set.nodes[0].up = false;
+    // The members heard the release: no suspicion to wait for, no lease to respect.
+    let promotion = set.elect(Intent::Unplanned, Bootstrapped::Yes).unwrap();
+    assert_eq!(promotion.promote.defer_ms, 0);
+    set.pass(20);
+    assert_eq!(set.serving(), vec![1]);
+}
+
+#[test]
+fn small_sets_have_no_lease() {
+    let mut one = Set::of(1);
+    assert_eq!(one.nodes[0].member.serve(), Serve::Unlimited);
+    one.crash(0);
+    assert_eq!(
+        one.serving(),
+        Vec::<usize>::new(),
+        "born follower, even alone"
+    );
+    one.elect(Intent::Unplanned, Bootstrapped::Yes).unwrap();
+    one.pass(10);
+    assert_eq!(one.serving(), vec![0]);
+    let mut two = Set::of(2);
+    two.nodes[1].up = false;
+    two.pass(5_000);
+    assert_eq!(two.serving(), vec![0]);
+}
+
+#[test]
+fn a_repeated_promotion_is_answered_alike() {
+    let mut set = Set::of(3);
+    let promotion = set.elect(Intent::Forced, Bootstrapped::Yes).unwrap();
+    let before = set.nodes[0].data.clone();
+    let again = set.ask(0, Input::Promote(7, Box::new(promotion.promote)));
+    assert!(matches!(again, Some(Reply::Promote(Ok(_)))));
+    assert_eq!(set.nodes[0].data, before, "no second marker");
+}
+
+#[test]
+fn a_volume_of_another_set_is_refused() {
+    let set = Set::of(1);
+    let mut boot = boot(0, 1, &DataPosition::default(), 0);
+    boot.fleet = "g".into();
+    let started = Member::start(Some(set.nodes[0].disk.clone()), boot, Timing::default());
+    let Err(StartError::WrongFleet { found, wanted }) = started else {
+        panic!()
+    };
+    assert_eq!((found, wanted), ("f".into(), "g".into()));
+}
+
+#[test]
+fn a_dataset_of_an_unknown_stream_brings_no_vote() {
+    let replid = ReplId::parse(&"a".repeat(40)).unwrap();
+    let data = DataPosition::of(replid, Offset(500));
+    let (member, _) = Member::start(None, boot(0, 1, &data, 0), Timing::default()).unwrap();
+    assert_eq!(member.state().vote, Vote::Suspended);
+    assert!(!member.state().blank, "it has data, only no vote");
+}
