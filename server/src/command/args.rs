@@ -23,7 +23,11 @@ pub fn parse_float(bytes: &[u8]) -> Option<f64> {
     if text.is_empty() || text.len() > 255 || text.starts_with(|c: char| c.is_ascii_whitespace()) {
         return None;
     }
-    let value = match text.trim_start_matches(['+', '-']).to_ascii_lowercase().as_str() {
+    let value = match text
+        .trim_start_matches(['+', '-'])
+        .to_ascii_lowercase()
+        .as_str()
+    {
         "inf" | "infinity" if text.starts_with('-') => f64::NEG_INFINITY,
         "inf" | "infinity" => f64::INFINITY,
         word if word.starts_with("0x") => parse_hex_float(text)?,
@@ -38,7 +42,9 @@ fn parse_hex_float(text: &str) -> Option<f64> {
         Some(rest) => (true, rest),
         None => (false, text.strip_prefix('+').unwrap_or(text)),
     };
-    let digits = rest.strip_prefix("0x").or_else(|| rest.strip_prefix("0X"))?;
+    let digits = rest
+        .strip_prefix("0x")
+        .or_else(|| rest.strip_prefix("0X"))?;
     let value = u64::from_str_radix(digits, 16).ok()? as f64;
     Some(if negative { -value } else { value })
 }

@@ -37,7 +37,9 @@ impl CommandError {
 
     /// `ERR wrong number of arguments for 'name' command`.
     pub fn wrong_arity(name: &str) -> Self {
-        Self::owned(format!("ERR wrong number of arguments for '{name}' command"))
+        Self::owned(format!(
+            "ERR wrong number of arguments for '{name}' command"
+        ))
     }
 
     /// `ERR invalid expire time in 'name' command`.

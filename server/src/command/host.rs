@@ -9,9 +9,9 @@ use std::time::Duration;
 use super::{CommandError, session::Session};
 
 /// Everything a command may ask. Implemented by the engine.
-pub trait Host: AuthHost + ClientHost {}
+pub trait Host: AuthHost + ClientHost + ReplicationHost {}
 
-impl<T: AuthHost + ClientHost> Host for T {}
+impl<T: AuthHost + ClientHost + ReplicationHost> Host for T {}
 
 /// Users and passwords.
 pub trait AuthHost {
@@ -34,6 +34,44 @@ pub enum OpenDefault {
     Yes,
     /// A password is required.
     No,
+}
+
+/// Roles and replicas.
+pub trait ReplicationHost {
+    /// Follows another server, or (`None`) becomes a master.
+    fn replica_of(&mut self, master: Option<(&str, u16)>) -> Result<(), CommandError>;
+
+    /// What ROLE shows.
+    fn role(&self) -> RoleView;
+
+    /// Number of replicas that have acknowledged the stream up to `offset`.
+    fn acknowledged_by(&self, offset: u64) -> usize;
+
+    /// `PSYNC replid offset FAILOVER`: our master asks us to take over.
+    fn accept_failover(&mut self, replid: &[u8]) -> Result<(), CommandError>;
+}
+
+/// Role of this server, as ROLE shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RoleView {
+    /// Takes writes.
+    Master {
+        /// Length of the stream in bytes.
+        offset: u64,
+        /// Address, port and acknowledged offset of each replica that is online.
+        replicas: Vec<(String, u16, u64)>,
+    },
+    /// Follows another server.
+    Replica {
+        /// Its master.
+        host: String,
+        /// Its master's port.
+        port: u16,
+        /// State of the link.
+        state: &'static str,
+        /// Bytes of the stream applied, -1 while there is no link.
+        offset: i64,
+    },
 }
 
 /// Other connections.

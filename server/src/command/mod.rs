@@ -27,6 +27,7 @@ pub mod session;
 pub mod spec;
 pub mod table;
 
+pub mod replication;
 pub mod string;
 pub mod transaction;
 

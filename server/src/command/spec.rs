@@ -141,13 +141,29 @@ pub enum KeySpec {
 
 impl KeySpec {
     /// One key at position 1.
-    pub const FIRST: KeySpec = KeySpec::Range { first: 1, last: 1, step: 1 };
+    pub const FIRST: KeySpec = KeySpec::Range {
+        first: 1,
+        last: 1,
+        step: 1,
+    };
     /// Keys from position 1 to the end.
-    pub const ALL: KeySpec = KeySpec::Range { first: 1, last: -1, step: 1 };
+    pub const ALL: KeySpec = KeySpec::Range {
+        first: 1,
+        last: -1,
+        step: 1,
+    };
     /// Keys at positions 1 and 2.
-    pub const FIRST_TWO: KeySpec = KeySpec::Range { first: 1, last: 2, step: 1 };
+    pub const FIRST_TWO: KeySpec = KeySpec::Range {
+        first: 1,
+        last: 2,
+        step: 1,
+    };
     /// Key and value alternate from position 1 to the end.
-    pub const PAIRS: KeySpec = KeySpec::Range { first: 1, last: -1, step: 2 };
+    pub const PAIRS: KeySpec = KeySpec::Range {
+        first: 1,
+        last: -1,
+        step: 2,
+    };
 
     /// The positions of the keys in `args`, or `None` where the arguments do not fit.
     pub fn positions(self, args: Args<'_>) -> Option<Vec<usize>> {
@@ -155,11 +171,20 @@ impl KeySpec {
         match self {
             KeySpec::None => Some(Vec::new()),
             KeySpec::Range { first, last, step } => {
-                let last = if last < 0 { len + i64::from(last) } else { i64::from(last) };
+                let last = if last < 0 {
+                    len + i64::from(last)
+                } else {
+                    i64::from(last)
+                };
                 if i64::from(first) >= len || last >= len || last < i64::from(first) {
                     return None;
                 }
-                Some((i64::from(first)..=last).step_by(step as usize).map(|i| i as usize).collect())
+                Some(
+                    (i64::from(first)..=last)
+                        .step_by(step as usize)
+                        .map(|i| i as usize)
+                        .collect(),
+                )
             }
             KeySpec::Counted { count, extra } => {
                 let number = usize::try_from(resp::parse_i64(args.get(count)?)?).ok()?;
@@ -167,7 +192,12 @@ impl KeySpec {
                     return None;
                 }
                 let destination = (extra > 0).then_some(extra);
-                Some(destination.into_iter().chain(count + 1..=count + number).collect())
+                Some(
+                    destination
+                        .into_iter()
+                        .chain(count + 1..=count + number)
+                        .collect(),
+                )
             }
         }
     }
@@ -263,6 +293,10 @@ impl CommandSpec {
 
     /// Whether a request of `count` arguments (the name included) fits the arity.
     pub const fn accepts(&self, count: usize) -> bool {
-        if self.arity >= 0 { count == self.arity as usize } else { count >= -self.arity as usize }
+        if self.arity >= 0 {
+            count == self.arity as usize
+        } else {
+            count >= -self.arity as usize
+        }
     }
 }

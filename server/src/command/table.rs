@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use resp::Args;
 
-use super::{CommandSpec, string, transaction};
+use super::{CommandSpec, replication, string, transaction};
 
 /// A command or subcommand with what is derived from its place in the table.
 #[derive(Debug)]
@@ -29,7 +29,11 @@ pub struct Table {
 }
 
 /// Every family, in the order in which `COMMAND` lists them.
-const FAMILIES: &[&[CommandSpec]] = &[string::COMMANDS, transaction::COMMANDS];
+const FAMILIES: &[&[CommandSpec]] = &[
+    string::COMMANDS,
+    transaction::COMMANDS,
+    replication::COMMANDS,
+];
 
 /// Number of slots: several times the number of commands, so that most names are alone in theirs.
 const SLOTS: usize = 2048;
@@ -43,7 +47,11 @@ pub fn table() -> &'static Table {
 
 impl Table {
     fn new(families: &[&'static [CommandSpec]]) -> Self {
-        let mut table = Table { entries: Vec::new(), slots: vec![0; SLOTS], len: 0 };
+        let mut table = Table {
+            entries: Vec::new(),
+            slots: vec![0; SLOTS],
+            len: 0,
+        };
         for spec in families.iter().flat_map(|family| family.iter()) {
             let entry = table.make(spec, None);
             table.entries.push(entry);
@@ -63,8 +71,16 @@ impl Table {
             Some(container) => format!("{container}|{}", spec.name),
             None => spec.name.to_owned(),
         };
-        let subcommands = spec.subcommands.iter().map(|sub| self.make(sub, Some(spec.name)));
-        CommandEntry { spec, full_name, id, subcommands: subcommands.collect() }
+        let subcommands = spec
+            .subcommands
+            .iter()
+            .map(|sub| self.make(sub, Some(spec.name)));
+        CommandEntry {
+            spec,
+            full_name,
+            id,
+            subcommands: subcommands.collect(),
+        }
     }
 
     /// Number of commands and subcommands.
@@ -84,7 +100,9 @@ impl Table {
 
     /// Commands and subcommands, in the order of their ids.
     pub fn all(&self) -> impl Iterator<Item = &CommandEntry> {
-        self.entries.iter().flat_map(|entry| std::iter::once(entry).chain(&entry.subcommands))
+        self.entries
+            .iter()
+            .flat_map(|entry| std::iter::once(entry).chain(&entry.subcommands))
     }
 
     /// The command called `name`, in any case.
@@ -106,7 +124,9 @@ impl Table {
         if entry.subcommands.is_empty() {
             return Some(entry);
         }
-        let Some(name) = args.get(1) else { return Some(entry) };
+        let Some(name) = args.get(1) else {
+            return Some(entry);
+        };
         Some(entry.subcommand(name).unwrap_or(entry))
     }
 }
@@ -114,7 +134,9 @@ impl Table {
 impl CommandEntry {
     /// The subcommand called `name`, in any case.
     pub fn subcommand(&self, name: &[u8]) -> Option<&CommandEntry> {
-        self.subcommands.iter().find(|sub| sub.spec.name.as_bytes().eq_ignore_ascii_case(name))
+        self.subcommands
+            .iter()
+            .find(|sub| sub.spec.name.as_bytes().eq_ignore_ascii_case(name))
     }
 }
 
@@ -141,7 +163,11 @@ mod tests {
         assert!(table.len() < SLOTS / 2);
         for entry in table.commands() {
             let upper = entry.spec.name.to_ascii_uppercase();
-            assert_eq!(table.command(upper.as_bytes()).unwrap().id, entry.id, "{upper}");
+            assert_eq!(
+                table.command(upper.as_bytes()).unwrap().id,
+                entry.id,
+                "{upper}"
+            );
         }
         assert!(table.command(b"no-such-command").is_none());
         assert!(table.command(b"").is_none());

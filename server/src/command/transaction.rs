@@ -10,7 +10,10 @@ use super::{
     session::{Transaction, TransactionState},
 };
 
-const ALWAYS: Flags = Flags::NOSCRIPT.with(Flags::LOADING).with(Flags::STALE).with(Flags::FAST);
+const ALWAYS: Flags = Flags::NOSCRIPT
+    .with(Flags::LOADING)
+    .with(Flags::STALE)
+    .with(Flags::FAST);
 
 /// The family's commands.
 pub const COMMANDS: &[CommandSpec] = &[
@@ -18,14 +21,25 @@ pub const COMMANDS: &[CommandSpec] = &[
         .flags(ALWAYS.with(Flags::NO_MULTI))
         .doc("1.2.0", "Starts a transaction."),
     CommandSpec::new("exec", Group::Transactions, 1, exec)
-        .flags(Flags::NOSCRIPT.with(Flags::LOADING).with(Flags::STALE).with(Flags::SKIP_SLOWLOG))
+        .flags(
+            Flags::NOSCRIPT
+                .with(Flags::LOADING)
+                .with(Flags::STALE)
+                .with(Flags::SKIP_SLOWLOG),
+        )
         .doc("1.2.0", "Executes all commands in a transaction."),
     CommandSpec::new("discard", Group::Transactions, 1, discard)
         .flags(ALWAYS)
         .doc("2.0.0", "Discards a transaction."),
-    CommandSpec { keys: KeySpec::ALL, ..CommandSpec::new("watch", Group::Transactions, -2, watch) }
-        .flags(ALWAYS.with(Flags::NO_MULTI))
-        .doc("2.2.0", "Monitors changes to keys to determine the execution of a transaction."),
+    CommandSpec {
+        keys: KeySpec::ALL,
+        ..CommandSpec::new("watch", Group::Transactions, -2, watch)
+    }
+    .flags(ALWAYS.with(Flags::NO_MULTI))
+    .doc(
+        "2.2.0",
+        "Monitors changes to keys to determine the execution of a transaction.",
+    ),
     CommandSpec::new("unwatch", Group::Transactions, 1, unwatch)
         .flags(ALWAYS)
         .doc("2.2.0", "Forgets about watched keys of a transaction."),
@@ -79,7 +93,8 @@ fn watch(cx: &mut Context<'_>, args: Args<'_>) -> CommandResult {
         return Err(CommandError::new("ERR WATCH inside MULTI is not allowed"));
     }
     for key in args.iter().skip(1) {
-        cx.keyspace.watch(&mut cx.session.watched, cx.session.db, key);
+        cx.keyspace
+            .watch(&mut cx.session.watched, cx.session.db, key);
     }
     cx.reply.ok();
     Ok(())

@@ -3,7 +3,7 @@
 
 use resp::Args;
 
-use super::{Lease, State, clock, execute::find, execute::Origin};
+use super::{Lease, State, clock, execute::Origin, execute::find};
 use crate::command::{
     CommandError, Flags,
     host::PauseKind,
@@ -33,8 +33,7 @@ const NO_LEASE: CommandError = CommandError::new(
     "NOREPLICAS This master has not been acknowledged by a majority of its set in time; \
      it serves again when it is, or a new master is chosen.",
 );
-const LOADING: CommandError =
-    CommandError::new("LOADING Redis is loading the dataset in memory");
+const LOADING: CommandError = CommandError::new("LOADING Redis is loading the dataset in memory");
 const MASTER_DOWN: CommandError = CommandError::new(
     "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.",
 );
@@ -83,7 +82,9 @@ impl State {
         if entry.spec.flags.contains(Flags::NO_AUTH) {
             return Ok(());
         }
-        let Some(login) = &session.login else { return Err(NO_AUTH) };
+        let Some(login) = &session.login else {
+            return Err(NO_AUTH);
+        };
         const REPLICATION_COMMANDS: [&str; 5] = ["ping", "replconf", "psync", "sync", "select"];
         match login.scope {
             Scope::Everything => Ok(()),
@@ -104,7 +105,11 @@ impl State {
         if self.core.replication.refuses_writes(config) {
             return Err(READ_ONLY);
         }
-        if !self.core.replication.has_enough_good_replicas(config, clock::monotonic_ms) {
+        if !self
+            .core
+            .replication
+            .has_enough_good_replicas(config, clock::monotonic_ms)
+        {
             return Err(NO_REPLICAS);
         }
         if self.core.saving_failed() {
@@ -115,7 +120,12 @@ impl State {
 
     fn check_state(&mut self, _: &Session, entry: &CommandEntry) -> Result<(), CommandError> {
         let flags = entry.spec.flags;
-        if self.core.shared.serve_until_ms.has_lapsed(clock::monotonic_ms) == Lease::Lapsed
+        if self
+            .core
+            .shared
+            .serve_until_ms
+            .has_lapsed(clock::monotonic_ms)
+            == Lease::Lapsed
             && !flags.contains(Flags::STALE)
         {
             return Err(NO_LEASE);
@@ -133,7 +143,9 @@ impl State {
     }
 
     fn is_paused(&mut self, flags: Flags, entry: &CommandEntry) -> bool {
-        let Some(pause) = self.core.pause else { return false };
+        let Some(pause) = self.core.pause else {
+            return false;
+        };
         if pause.until_ms <= self.now_ms {
             self.core.pause = None;
             return false;

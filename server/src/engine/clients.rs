@@ -104,7 +104,11 @@ impl Registry {
 
     /// Number of connections of a type.
     pub fn count(&self, kind: ClientType) -> usize {
-        self.clients.lock().values().filter(|client| client.kind() == kind).count()
+        self.clients
+            .lock()
+            .values()
+            .filter(|client| client.kind() == kind)
+            .count()
     }
 
     /// The connection with this id.
@@ -115,14 +119,33 @@ impl Registry {
     /// The connections that match, in the order of their ids.
     pub fn matching(&self, filter: &ClientFilter, now_ms: i64) -> Vec<Arc<ClientHandle>> {
         let clients = self.clients.lock();
-        clients.values().filter(|client| client.matches(filter, now_ms)).cloned().collect()
+        clients
+            .values()
+            .filter(|client| client.matches(filter, now_ms))
+            .cloned()
+            .collect()
     }
 
     /// Closes every connection of these types, for instance when a master steps down.
     pub fn close_all(&self, kinds: &[ClientType]) -> usize {
         let clients = self.clients.lock();
-        let chosen = clients.values().filter(|client| kinds.contains(&client.kind()));
+        let chosen = clients
+            .values()
+            .filter(|client| kinds.contains(&client.kind()));
         chosen.map(|client| client.close()).count()
+    }
+
+    /// Closes normal clients that have asked nothing for `timeout_ms`.
+    pub fn close_idle(&self, timeout_ms: i64, now_ms: i64) {
+        let clients = self.clients.lock();
+        for client in clients
+            .values()
+            .filter(|client| client.kind() == ClientType::Normal)
+        {
+            if now_ms - client.active_ms.load(Ordering::Relaxed) > timeout_ms {
+                client.close();
+            }
+        }
     }
 
     /// Whether a connection lives that logged in with one of these password digests.
@@ -178,11 +201,20 @@ impl ClientHandle {
         let mut published = self.published.lock();
         published.name.clone_from(&session.name);
         published.library_name.clone_from(&session.library_name);
-        published.library_version.clone_from(&session.library_version);
+        published
+            .library_version
+            .clone_from(&session.library_version);
         published.db = session.db;
         published.login.clone_from(&session.login);
-        published.version = if session.version == resp::Version::Resp3 { 3 } else { 2 };
-        published.multi = session.transaction.as_ref().map_or(-1, |t| t.queue.len() as i64);
+        published.version = if session.version == resp::Version::Resp3 {
+            3
+        } else {
+            2
+        };
+        published.multi = session
+            .transaction
+            .as_ref()
+            .map_or(-1, |t| t.queue.len() as i64);
         published.watch = session.watched.len();
     }
 
@@ -192,8 +224,14 @@ impl ClientHandle {
         let age_s = (now_ms - self.connected_ms).max(0) as u64 / 1000;
         filter.kind.is_none_or(|kind| kind == self.kind())
             && (filter.ids.is_empty() || filter.ids.contains(&self.id))
-            && filter.address.as_ref().is_none_or(|a| a == self.address.as_bytes())
-            && filter.local_address.as_ref().is_none_or(|a| a == self.local_address.as_bytes())
+            && filter
+                .address
+                .as_ref()
+                .is_none_or(|a| a == self.address.as_bytes())
+            && filter
+                .local_address
+                .as_ref()
+                .is_none_or(|a| a == self.local_address.as_bytes())
             && filter.user.as_ref().is_none_or(|name| user == Some(name))
             && filter.min_age_s.is_none_or(|age| age_s >= age)
     }
@@ -232,7 +270,10 @@ impl ClientHandle {
             self.output_bytes.load(Ordering::Relaxed),
             self.input_bytes.load(Ordering::Relaxed) + self.output_bytes.load(Ordering::Relaxed),
             command.map_or("NULL", |entry| &entry.full_name),
-            published.login.as_ref().map_or("(unauthenticated)", |login| &login.user),
+            published
+                .login
+                .as_ref()
+                .map_or("(unauthenticated)", |login| &login.user),
             published.version,
             text(&published.library_name),
             text(&published.library_version),

@@ -8,19 +8,30 @@ use std::{
 static START: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 /// Unix time in milliseconds. Only expiry, logs and reports may depend on it.
-#[allow(clippy::disallowed_methods, reason = "the one place where the wall clock is read")]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the one place where the wall clock is read"
+)]
 pub fn unix_ms() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as i64)
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |d| d.as_millis() as i64)
 }
 
 /// Milliseconds of the monotonic clock since the process first asked. Leases and timeouts use it.
-#[allow(clippy::disallowed_methods, reason = "the one place where the monotonic clock is read")]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the one place where the monotonic clock is read"
+)]
 pub fn monotonic_ms() -> i64 {
     START.elapsed().as_millis() as i64
 }
 
 /// Microseconds of the monotonic clock, for durations of commands.
-#[allow(clippy::disallowed_methods, reason = "the one place where the monotonic clock is read")]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the one place where the monotonic clock is read"
+)]
 pub fn monotonic_us() -> u64 {
     START.elapsed().as_micros() as u64
 }

@@ -4,7 +4,7 @@ use resp::{Args, ReplyWriter};
 
 use super::{State, admit::Refusal, clock};
 use crate::command::{
-    CommandError, Context, Flags,
+    CommandError, Context,
     effects::Next,
     session::{ReplyMode, Session, TransactionState},
     table::{self, CommandEntry},
@@ -97,7 +97,7 @@ impl State {
         let version = session.version;
         let mut context = Context {
             keyspace: &mut self.keyspace,
-            limits: self.core.config.encoding_limits(),
+            limits: self.core.encoding_limits,
             session,
             reply: ReplyWriter::new(out, version),
             effects: &mut self.effects,
@@ -135,16 +135,13 @@ impl State {
     pub(super) fn propagate_expired(&mut self) {
         for (db, key) in self.keyspace.take_expired() {
             self.core.stats.dirty += 1;
-            self.core.replication.append_command(db, [b"DEL".as_slice(), &key]);
+            self.core
+                .replication
+                .append_command(db, [b"DEL".as_slice(), &key]);
         }
     }
 
-    fn follow_up(
-        &mut self,
-        session: &mut Session,
-        out: &mut Vec<u8>,
-        origin: Origin,
-    ) -> Verdict {
+    fn follow_up(&mut self, session: &mut Session, out: &mut Vec<u8>, origin: Origin) -> Verdict {
         match self.effects.take_next() {
             Next::Continue => Verdict::Done,
             Next::RunTransaction => {

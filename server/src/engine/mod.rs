@@ -17,15 +17,20 @@ mod admit;
 pub mod clients;
 pub mod clock;
 pub mod cron;
+pub mod dropper;
 mod execute;
 mod host;
+pub mod saving;
 pub mod stats;
 mod transaction;
 pub mod users;
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicI64, Ordering},
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicI64, Ordering},
+    },
 };
 
 use parking_lot::{Mutex, MutexGuard};
@@ -33,8 +38,9 @@ use tokio::sync::Notify;
 
 use crate::{
     command::{Effects, context::RandomWords, effects::ShutdownMode, host::PauseKind},
-    config::Config,
-    keyspace::Keyspace,
+    config::{Config, EncodingConfig},
+    keyspace::{Keyspace, types::EncodingLimits},
+    persistence::snapshot::Queue,
     replication::Replication,
 };
 
@@ -65,12 +71,20 @@ pub struct State {
 pub struct Core {
     /// Present configuration.
     pub config: Config,
+    /// File that CONFIG REWRITE writes.
+    pub config_file: Option<PathBuf>,
+    /// Thresholds of the compact encodings, from the configuration.
+    pub encoding_limits: EncodingLimits,
     /// Users and their passwords.
     pub users: users::Users,
     /// Role, replication stream, replicas.
     pub replication: Replication,
     /// Counters.
     pub stats: stats::Stats,
+    /// Where garbage goes.
+    pub dropper: dropper::Dropper,
+    /// Snapshots on disk.
+    pub saving: saving::Saving,
     /// Commands held back, and until when (Unix ms).
     pub pause: Option<Pause>,
     /// Clients blocked by WAIT, woken when a replica acknowledges.
@@ -98,6 +112,10 @@ pub struct Shared {
     /// A managed server may serve clients only until this moment of the monotonic clock (ms since
     /// start, `clock::monotonic_ms`); `i64::MAX` where no lease applies.
     pub serve_until_ms: ServeUntil,
+    /// Who wants a snapshot.
+    pub snapshots: Queue,
+    /// Signalled when the role or the master has changed: the link thread looks.
+    pub role_changed: Notify,
     /// Signalled when a pause ends or changes.
     pub unpaused: Notify,
     /// Signalled once when the server is to end; the mode is in `shutdown_mode`.
@@ -125,7 +143,11 @@ impl ServeUntil {
     /// Whether a lease applies and has ended at `monotonic_ms`.
     pub fn has_lapsed(&self, monotonic_ms: impl FnOnce() -> i64) -> Lease {
         let until = self.0.load(Ordering::Acquire);
-        if until == i64::MAX || monotonic_ms() < until { Lease::Valid } else { Lease::Lapsed }
+        if until == i64::MAX || monotonic_ms() < until {
+            Lease::Valid
+        } else {
+            Lease::Lapsed
+        }
     }
 }
 
@@ -149,7 +171,10 @@ impl Engine {
             random: RandomWords::new(seed),
             now_ms: clock::unix_ms(),
         };
-        Arc::new(Self { state: Mutex::new(state), shared })
+        Arc::new(Self {
+            state: Mutex::new(state),
+            shared,
+        })
     }
 
     /// Takes the lock. Whoever holds it does bounded work and never awaits.
@@ -162,7 +187,16 @@ impl State {
     /// Fixes the time for the commands that follow under this lock.
     pub fn begin_batch(&mut self) {
         self.now_ms = clock::unix_ms();
-        self.keyspace.set_context(self.now_ms, self.core.replication.expiry_rule());
+        self.keyspace
+            .set_context(self.now_ms, self.core.replication.expiry_rule());
+    }
+
+    /// Ends a batch: wakes whoever ships the replication stream.
+    pub fn finish_batch(&mut self) {
+        self.core.replication.wake_senders();
+        if self.keyspace.has_garbage() {
+            self.core.dropper.give(self.keyspace.take_garbage());
+        }
     }
 
     /// The time of the present batch, Unix milliseconds.
@@ -181,5 +215,46 @@ impl Shared {
     pub fn request_shutdown(&self, mode: ShutdownMode) {
         self.shutdown_mode.lock().get_or_insert(mode);
         self.shutdown.notify_one();
+    }
+}
+
+/// The thresholds of the compact encodings that the configuration asks for.
+pub fn encoding_limits(config: &EncodingConfig) -> EncodingLimits {
+    EncodingLimits {
+        hash_max_listpack_entries: config.hash_max_listpack_entries as usize,
+        hash_max_listpack_value: config.hash_max_listpack_value as usize,
+        list_max_listpack_size: i64::from(config.list_max_listpack_size),
+        set_max_intset_entries: config.set_max_intset_entries as usize,
+        set_max_listpack_entries: config.set_max_listpack_entries as usize,
+        set_max_listpack_value: config.set_max_listpack_value as usize,
+        zset_max_listpack_entries: config.zset_max_listpack_entries as usize,
+        zset_max_listpack_value: config.zset_max_listpack_value as usize,
+    }
+}
+
+impl Core {
+    /// Adds a client that waits for acknowledgements (`WAIT`).
+    pub fn begin_wait(&mut self, client: &Arc<clients::ClientHandle>) {
+        self.waiters.push(client.clone());
+        self.replication.request_acks();
+    }
+
+    /// Removes it again.
+    pub fn end_wait(&mut self, client: &Arc<clients::ClientHandle>) {
+        self.waiters.retain(|waiter| waiter.id != client.id);
+    }
+
+    /// Tells the link to a master that whom it follows has changed. Clients blocked on a role they
+    /// no longer have look up.
+    pub fn role_changed(&mut self) {
+        self.shared.role_changed.notify_one();
+        self.wake_waiters();
+    }
+
+    /// Wakes the clients that wait for acknowledgements; they look whether they have enough.
+    pub fn wake_waiters(&self) {
+        for waiter in &self.waiters {
+            waiter.wake.notify_one();
+        }
     }
 }

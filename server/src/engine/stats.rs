@@ -83,6 +83,9 @@ impl Stats {
     /// `CONFIG RESETSTAT`.
     pub fn reset(&mut self) {
         let dirty = self.dirty;
-        *self = Self { dirty, ..Self::default() };
+        *self = Self {
+            dirty,
+            ..Self::default()
+        };
     }
 }

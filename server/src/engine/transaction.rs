@@ -2,9 +2,13 @@
 
 use resp::{Args, OwnedArgs, ReplyWriter};
 
-use super::{State, execute::Origin};
+use super::{
+    State,
+    execute::{Origin, Verdict},
+};
 use crate::command::{
     CommandError, Flags,
+    effects::Next,
     session::{Session, TransactionState},
     table::CommandEntry,
 };
@@ -21,12 +25,16 @@ impl State {
         args: Args<'_>,
         out: &mut Vec<u8>,
     ) {
-        let Some(transaction) = &mut session.transaction else { return };
+        let Some(transaction) = &mut session.transaction else {
+            return;
+        };
         let mut reply = ReplyWriter::new(out, session.version);
         let owned = OwnedArgs::from_args(args);
         transaction.bytes += owned.heap_bytes();
         let refused = if entry.spec.flags.contains(Flags::NO_MULTI) {
-            Some(CommandError::new("ERR Command not allowed inside a transaction"))
+            Some(CommandError::new(
+                "ERR Command not allowed inside a transaction",
+            ))
         } else if transaction.bytes > MAX_QUEUED_BYTES {
             Some(CommandError::new("ERR transaction queue too long"))
         } else {
@@ -53,7 +61,9 @@ impl State {
         out: &mut Vec<u8>,
         origin: Origin,
     ) {
-        let Some(transaction) = session.transaction.take() else { return };
+        let Some(transaction) = session.transaction.take() else {
+            return;
+        };
         self.keyspace.unwatch(&mut session.watched);
         ReplyWriter::new(out, session.version).array(transaction.queue.len());
         self.core.replication.begin_unit();
@@ -72,11 +82,21 @@ impl State {
         out: &mut Vec<u8>,
         origin: Origin,
     ) {
-        let mark = out.len();
-        self.run(session, entry, args.as_args(), out, origin);
-        // A command that would block or take the connection over does neither inside EXEC.
-        if out.len() == mark {
-            self.core.reply_without_waiting(session, entry, out);
+        // Inside EXEC nothing blocks: WAIT answers what has been acknowledged so far.
+        match self.run(session, entry, args.as_args(), out, origin) {
+            Verdict::Then(Next::AwaitReplicas { .. }) => {
+                let acknowledged = self
+                    .core
+                    .replication
+                    .acknowledged_by(session.last_write_offset);
+                ReplyWriter::new(out, session.version).integer(acknowledged as i64);
+            }
+            Verdict::Then(Next::Shutdown(mode)) => self.core.shared.request_shutdown(mode),
+            Verdict::Then(
+                Next::Close | Next::Continue | Next::BecomeReplica(_) | Next::RunTransaction,
+            )
+            | Verdict::Paused
+            | Verdict::Done => {}
         }
     }
 }

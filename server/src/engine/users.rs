@@ -55,7 +55,9 @@ impl Default for Users {
             passwords: Vec::new(),
             access: Access::Open,
         };
-        Self { users: vec![default] }
+        Self {
+            users: vec![default],
+        }
     }
 }
 
@@ -77,7 +79,11 @@ impl Users {
 
     /// `requirepass`: replaces all passwords of `default`; an empty one opens it.
     pub fn set_requirepass(&mut self, password: &[u8]) {
-        let digests = if password.is_empty() { Vec::new() } else { vec![digest(password)] };
+        let digests = if password.is_empty() {
+            Vec::new()
+        } else {
+            vec![digest(password)]
+        };
         self.set_passwords(DEFAULT_USER, Scope::Everything, digests);
     }
 
@@ -87,13 +93,23 @@ impl Users {
     pub fn set_passwords(&mut self, name: &str, scope: Scope, mut digests: Vec<PasswordDigest>) {
         let surplus = digests.len().saturating_sub(MAX_PASSWORDS_PER_USER);
         digests.drain(..surplus);
-        let access = if digests.is_empty() { Access::Open } else { Access::Password };
+        let access = if digests.is_empty() {
+            Access::Open
+        } else {
+            Access::Password
+        };
         if let Some(user) = self.users.iter_mut().find(|user| &*user.name == name) {
             (user.scope, user.passwords, user.access) = (scope, digests, access);
         } else if access == Access::Password {
-            self.users.push(User { name: Arc::from(name), scope, passwords: digests, access });
+            self.users.push(User {
+                name: Arc::from(name),
+                scope,
+                passwords: digests,
+                access,
+            });
         }
-        self.users.retain(|user| &*user.name == DEFAULT_USER || user.access == Access::Password);
+        self.users
+            .retain(|user| &*user.name == DEFAULT_USER || user.access == Access::Password);
     }
 
     /// The login of a connection that has not said anything, where `default` is open.
@@ -124,7 +140,11 @@ impl Users {
     }
 
     fn login(&self, user: &User, credential: Option<PasswordDigest>) -> Login {
-        Login { user: user.name.clone(), scope: user.scope, credential }
+        Login {
+            user: user.name.clone(),
+            scope: user.scope,
+            credential,
+        }
     }
 }
 
@@ -151,7 +171,10 @@ mod tests {
     fn a_user_without_passwords_is_removed_unless_it_is_default() {
         let mut users = Users::default();
         users.set_passwords("replication", Scope::Replication, vec![digest(b"r")]);
-        assert_eq!(users.authenticate(b"replication", b"r").unwrap().scope, Scope::Replication);
+        assert_eq!(
+            users.authenticate(b"replication", b"r").unwrap().scope,
+            Scope::Replication
+        );
         users.set_passwords("replication", Scope::Replication, Vec::new());
         assert!(users.get(b"replication").is_none());
         users.set_requirepass(b"");

@@ -24,6 +24,7 @@ use crate::{
         session::Session,
     },
     engine::{Engine, Lease, Origin, Verdict, clients::ClientHandle, clock},
+    replication::sender::Handover,
 };
 
 /// A batch ends early when its replies exceed this, so that one pipeline cannot hold the lock or
@@ -72,25 +73,14 @@ enum Stop {
     Paused,
 }
 
-/// A connection that became a replica's link: what its new owner needs.
-pub struct Handover<S> {
-    /// The socket.
-    pub stream: S,
-    /// How others see it.
-    pub handle: Arc<ClientHandle>,
-    /// What the replica said so far.
-    pub session: Session,
-    /// What it asked for.
-    pub request: PsyncRequest,
-    /// Bytes read after the request.
-    pub unread: Vec<u8>,
-}
-
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// A connection over an accepted socket.
     pub fn new(stream: S, engine: Arc<Engine>, handle: Arc<ClientHandle>) -> Self {
-        let mut session =
-            Session::new(handle.id, handle.address.clone(), handle.local_address.clone());
+        let mut session = Session::new(
+            handle.id,
+            handle.address.clone(),
+            handle.local_address.clone(),
+        );
         session.login = engine.lock().core.users.open_login();
         let limits = limits_of(&session);
         Self {
@@ -137,8 +127,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     async fn hand_over(mut self, request: PsyncRequest) -> Option<Handover<S>> {
         poll_fn(|cx| self.poll_flush(cx)).await.ok()?;
-        let Self { stream, handle, session, unread, .. } = self;
-        Some(Handover { stream, handle, session, request, unread })
+        let Self {
+            stream,
+            handle,
+            session,
+            unread,
+            ..
+        } = self;
+        Some(Handover {
+            stream,
+            handle,
+            session,
+            request,
+            unread,
+        })
     }
 
     async fn turns(&mut self) -> Stop {
@@ -172,7 +174,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             let stop = if self.backlog == Backlog::HasRequests {
                 self.run_unread(scratch)
             } else if self.unread.is_empty() {
-                let Scratch { input, output, batch } = scratch;
+                let Scratch {
+                    input,
+                    output,
+                    batch,
+                } = scratch;
                 let n = ready!(poll_read(&mut self.stream, cx, input))?;
                 if n == 0 {
                     return Poll::Ready(Ok(Some(Stop::Closed)));
@@ -206,7 +212,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// Reads behind an incomplete request, as much as it still needs but at most doubling.
     fn poll_read_more(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let old = self.unread.len();
-        self.unread.resize(old + scratch::READ_BYTES.max(old / 2), 0);
+        self.unread
+            .resize(old + scratch::READ_BYTES.max(old / 2), 0);
         let read = poll_read(&mut self.stream, cx, &mut self.unread[old..]);
         let n = match &read {
             Poll::Ready(Ok(n)) => *n,
@@ -239,7 +246,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                     let first_span = batch.spans.len();
                     batch.spans.extend_from_slice(self.parser.spans());
                     let spans = batch.spans.len() - first_span;
-                    batch.requests.push(Request { start: at, end: at + consumed, first_span, spans });
+                    batch.requests.push(Request {
+                        start: at,
+                        end: at + consumed,
+                        first_span,
+                        spans,
+                    });
                     at += consumed;
                 }
                 Ok(Parsed::Skip { consumed }) => at += consumed,
@@ -301,7 +313,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         state.core.stats.net_output_bytes += output.len() as u64;
         state.finish_batch();
         drop(state);
-        self.handle.active_ms.store(clock::monotonic_ms(), Ordering::Relaxed);
+        self.handle
+            .active_ms
+            .store(clock::monotonic_ms(), Ordering::Relaxed);
         if !had_login && self.session.login.is_some() {
             self.parser.set_limits(limits_of(&self.session));
             self.handle.publish(&self.session);
@@ -327,7 +341,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 Poll::Ready(Err(error)) => return Err(error),
                 Poll::Pending => {
                     self.unsent.extend_from_slice(&output[written..]);
-                    self.handle.output_bytes.store(self.unsent.len(), Ordering::Relaxed);
+                    self.handle
+                        .output_bytes
+                        .store(self.unsent.len(), Ordering::Relaxed);
                     break;
                 }
             }
@@ -356,7 +372,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         unpaused.as_mut().enable();
         let left = {
             let state = self.engine.lock();
-            state.core.pause.map_or(0, |pause| pause.until_ms - clock::unix_ms())
+            state
+                .core
+                .pause
+                .map_or(0, |pause| pause.until_ms - clock::unix_ms())
         };
         if left > 0 {
             let left = Duration::from_millis(left as u64);
@@ -402,7 +421,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 }
 
 fn limits_of(session: &Session) -> Limits {
-    if session.login.is_some() { Limits::AUTHENTICATED } else { Limits::UNAUTHENTICATED }
+    if session.login.is_some() {
+        Limits::AUTHENTICATED
+    } else {
+        Limits::UNAUTHENTICATED
+    }
 }
 
 fn poll_read<S: AsyncRead + Unpin>(

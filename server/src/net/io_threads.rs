@@ -33,12 +33,13 @@ pub fn start(
 }
 
 /// Runs `work` on a thread and a single-threaded runtime of its own.
-pub fn spawn(
-    name: String,
-    work: impl Future<Output = ()> + Send + 'static,
-) -> io::Result<()> {
-    let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
-    thread::Builder::new().name(name).spawn(move || runtime.block_on(work))?;
+pub fn spawn(name: String, work: impl Future<Output = ()> + Send + 'static) -> io::Result<()> {
+    let runtime = runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    thread::Builder::new()
+        .name(name)
+        .spawn(move || runtime.block_on(work))?;
     Ok(())
 }
 
@@ -87,7 +88,10 @@ async fn serve_accepted(engine: Arc<Engine>, mut accepted: mpsc::Receiver<Accept
 
 async fn serve_one(engine: Arc<Engine>, stream: TcpStream, handle: Arc<ClientHandle>) {
     let id = handle.id;
-    if let Some(handover) = Connection::new(stream, engine.clone(), handle).serve().await {
+    if let Some(handover) = Connection::new(stream, engine.clone(), handle)
+        .serve()
+        .await
+    {
         replication::serve_replica(&engine, handover).await;
         engine.shared.clients.unregister(id);
     }

@@ -22,7 +22,11 @@ const TOO_MANY: &[u8] = b"-ERR max number of clients reached\r\n";
 
 /// A listening socket on `address`. Fails where another process has the port.
 pub fn bind(address: SocketAddr, backlog: i32) -> io::Result<std::net::TcpListener> {
-    let domain = if address.is_ipv4() { Domain::IPV4 } else { Domain::IPV6 };
+    let domain = if address.is_ipv4() {
+        Domain::IPV4
+    } else {
+        Domain::IPV6
+    };
     let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
@@ -65,17 +69,18 @@ async fn admit(
     let refusal = {
         let mut state = engine.lock();
         let config = &state.core.config;
-        let keepalive = config.tcp_keepalive_s;
-        let limit = config.max_clients as usize;
-        let protected = config.protected_mode
+        let keepalive = config.net.tcp_keepalive;
+        let limit = config.net.max_clients as usize;
+        let protected = config.net.protected_mode
             && state.core.users.open_login().is_some()
             && !peer.ip().to_canonical().is_loopback();
         let full = engine.shared.clients.len() >= limit;
         state.core.stats.connections_received += 1;
         state.core.stats.connections_rejected += u64::from(full || protected);
-        if keepalive > 0 {
-            let every = Duration::from_secs(u64::from(keepalive));
-            let keepalive = TcpKeepalive::new().with_time(every).with_interval(every / 3);
+        if !keepalive.is_zero() {
+            let keepalive = TcpKeepalive::new()
+                .with_time(keepalive)
+                .with_interval(keepalive / 3);
             SockRef::from(&stream).set_tcp_keepalive(&keepalive)?;
         }
         if protected {

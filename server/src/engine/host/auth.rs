@@ -19,7 +19,10 @@ impl AuthHost for Core {
         user: &[u8],
         password: &[u8],
     ) -> Result<(), CommandError> {
-        let login = self.users.authenticate(user, password).ok_or(WRONG_PASSWORD)?;
+        let login = self
+            .users
+            .authenticate(user, password)
+            .ok_or(WRONG_PASSWORD)?;
         session.login = Some(login);
         Ok(())
     }

@@ -24,11 +24,16 @@ impl ClientHost for Core {
     fn client_info(&self, session: &Session) -> String {
         self.publish_session(session);
         let client = self.shared.clients.get(session.id);
-        client.map_or_else(String::new, |client| client.describe(clock::monotonic_ms()) + "\n")
+        client.map_or_else(String::new, |client| {
+            client.describe(clock::monotonic_ms()) + "\n"
+        })
     }
 
     fn kill_clients(&mut self, filter: &ClientFilter, own: u64) -> Killed {
-        let mut killed = Killed { count: 0, own: Switch::Off };
+        let mut killed = Killed {
+            count: 0,
+            own: Switch::Off,
+        };
         for client in self.shared.clients.matching(filter, clock::monotonic_ms()) {
             if clients::skips(filter, client.id, own) {
                 continue;
@@ -50,9 +55,13 @@ impl ClientHost for Core {
     }
 
     fn pause(&mut self, kind: PauseKind, duration: Duration, now_ms: i64) {
-        let until_ms = now_ms.saturating_add(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX));
+        let until_ms =
+            now_ms.saturating_add(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX));
         let longer = self.pause.is_some_and(|pause| pause.until_ms > until_ms);
-        let until_ms = self.pause.filter(|_| longer).map_or(until_ms, |pause| pause.until_ms);
+        let until_ms = self
+            .pause
+            .filter(|_| longer)
+            .map_or(until_ms, |pause| pause.until_ms);
         self.pause = Some(Pause { kind, until_ms });
         self.shared.unpaused.notify_waiters();
     }

@@ -1,0 +1,224 @@
+//! REPLICAOF, ROLE, PSYNC, REPLCONF, WAIT: what servers and their operators say to each other.
+
+use std::time::Duration;
+
+use resp::Args;
+
+use super::{
+    CommandError, CommandSpec, Context, Flags, Group,
+    args::{self, is},
+    effects::{Failover, Next, PsyncRequest},
+    error::CommandResult,
+    host::RoleView,
+    session::{ReplicaHello, Switch},
+};
+
+const LINK: Flags = Flags::ADMIN
+    .with(Flags::NOSCRIPT)
+    .with(Flags::NO_MULTI)
+    .with(Flags::STALE);
+
+/// The family's commands.
+pub const COMMANDS: &[CommandSpec] = &[
+    CommandSpec::new("replicaof", Group::Server, 3, replicaof)
+        .flags(Flags::ADMIN.with(Flags::NOSCRIPT).with(Flags::STALE))
+        .doc(
+            "5.0.0",
+            "Configures a server as replica of another, or promotes it to a master.",
+        ),
+    CommandSpec::new("slaveof", Group::Server, 3, replicaof)
+        .flags(Flags::ADMIN.with(Flags::NOSCRIPT).with(Flags::STALE))
+        .doc(
+            "1.0.0",
+            "Sets a Redis server as a replica of another, or promotes it to being a master.",
+        ),
+    CommandSpec::new("role", Group::Server, 1, role)
+        .flags(
+            Flags::NOSCRIPT
+                .with(Flags::LOADING)
+                .with(Flags::STALE)
+                .with(Flags::FAST),
+        )
+        .doc("2.8.12", "Returns the replication role."),
+    CommandSpec::new("psync", Group::Server, -3, psync)
+        .flags(LINK)
+        .doc("2.8.0", "An internal command used in replication."),
+    CommandSpec::new("sync", Group::Server, 1, sync)
+        .flags(LINK)
+        .doc("1.0.0", "An internal command used in replication."),
+    CommandSpec::new("replconf", Group::Server, -1, replconf)
+        .flags(
+            Flags::ADMIN
+                .with(Flags::NOSCRIPT)
+                .with(Flags::LOADING)
+                .with(Flags::STALE),
+        )
+        .doc(
+            "3.0.0",
+            "An internal command for configuring the replication stream.",
+        ),
+    CommandSpec::new("wait", Group::Generic, 3, wait)
+        .flags(Flags::BLOCKING)
+        .doc(
+            "3.0.0",
+            "Blocks until the asynchronous replication of all preceding write commands sent by \
+             the connection is completed.",
+        ),
+];
+
+fn replicaof(cx: &mut Context<'_>, args: Args<'_>) -> CommandResult {
+    if is(&args[1], "NO") && is(&args[2], "ONE") {
+        cx.host.replica_of(None)?;
+        cx.reply.ok();
+        return Ok(());
+    }
+    let port = args::integer(&args[2])
+        .ok()
+        .and_then(|port| u16::try_from(port).ok());
+    let port = port.ok_or(CommandError::new("ERR Invalid master port"))?;
+    let host =
+        std::str::from_utf8(&args[1]).map_err(|_| CommandError::new("ERR Invalid master host"))?;
+    cx.host.replica_of(Some((host, port)))?;
+    cx.reply.ok();
+    Ok(())
+}
+
+fn role(cx: &mut Context<'_>, _: Args<'_>) -> CommandResult {
+    match cx.host.role() {
+        RoleView::Master { offset, replicas } => {
+            cx.reply.array(3);
+            cx.reply.bulk(b"master");
+            cx.reply.integer(offset as i64);
+            cx.reply.array(replicas.len());
+            for (ip, port, acked) in replicas {
+                cx.reply.array(3);
+                cx.reply.bulk(ip.as_bytes());
+                cx.reply.bulk_int(i64::from(port));
+                cx.reply.bulk_int(acked as i64);
+            }
+        }
+        RoleView::Replica {
+            host,
+            port,
+            state,
+            offset,
+        } => {
+            cx.reply.array(5);
+            cx.reply.bulk(b"slave");
+            cx.reply.bulk(host.as_bytes());
+            cx.reply.integer(i64::from(port));
+            cx.reply.bulk(state.as_bytes());
+            cx.reply.integer(offset);
+        }
+    }
+    Ok(())
+}
+
+fn psync(cx: &mut Context<'_>, args: Args<'_>) -> CommandResult {
+    let offset = args::integer(&args[2])?;
+    let failover = match args.get(3) {
+        None => Failover::No,
+        Some(word) if is(word, "FAILOVER") && args.len() == 4 => Failover::Requested,
+        Some(_) => return Err(CommandError::SYNTAX),
+    };
+    if failover == Failover::Requested {
+        cx.host.accept_failover(&args[1])?;
+    }
+    let replid = args[1].to_vec();
+    cx.effects.then(Next::BecomeReplica(PsyncRequest::Continue {
+        replid,
+        offset,
+        failover,
+    }));
+    Ok(())
+}
+
+fn sync(cx: &mut Context<'_>, _: Args<'_>) -> CommandResult {
+    cx.effects.then(Next::BecomeReplica(PsyncRequest::Full));
+    Ok(())
+}
+
+fn replconf(cx: &mut Context<'_>, args: Args<'_>) -> CommandResult {
+    if args.len().is_multiple_of(2) {
+        return Err(CommandError::SYNTAX);
+    }
+    let mut pairs = args.iter().skip(1);
+    while let (Some(option), Some(value)) = (pairs.next(), pairs.next()) {
+        // Acknowledgements belong on a replica's link (`replication::sender`), where nobody
+        // answers them; here they are noise from a client and get no reply either.
+        if is(option, "ACK") || is(option, "GETACK") {
+            return Ok(());
+        }
+        let hello = cx.session.replica.get_or_insert_default();
+        note(hello, option, value)?;
+    }
+    cx.reply.ok();
+    Ok(())
+}
+
+/// Notes what a replica says about itself. Capabilities that we do not know are ignored.
+fn note(hello: &mut ReplicaHello, option: &[u8], value: &[u8]) -> CommandResult {
+    if is(option, "LISTENING-PORT") {
+        let port = args::integer(value)
+            .ok()
+            .and_then(|port| u16::try_from(port).ok());
+        hello.listening_port = port.ok_or(CommandError::NOT_INTEGER)?;
+    } else if is(option, "IP-ADDRESS") {
+        const MAX_ADDRESS_BYTES: usize = 255;
+        if value.len() > MAX_ADDRESS_BYTES {
+            return Err(CommandError::new(
+                "ERR REPLCONF ip-address provided by replica instance is too long",
+            ));
+        }
+        hello.ip_address = (!value.is_empty()).then(|| value.to_vec());
+    } else if is(option, "CAPA") {
+        if is(value, "EOF") {
+            hello.capa_eof = Switch::On;
+        } else if is(value, "PSYNC2") {
+            hello.capa_psync2 = Switch::On;
+        }
+    } else if is(option, "VERSION") {
+        const MAX_VERSION_BYTES: usize = 32;
+        hello.version = Some(value[..value.len().min(MAX_VERSION_BYTES)].to_vec());
+    } else if is(option, "RDB-ONLY") {
+        hello.rdb_only = if args::integer(value)? == 0 {
+            Switch::Off
+        } else {
+            Switch::On
+        };
+    } else if is(option, "RDB-FILTER-ONLY") {
+        // We have no functions: with "functions" the snapshot asked for would be empty of keys.
+        if !value.is_empty() {
+            return Err(CommandError::new("ERR Unsupported rdb-filter-only option"));
+        }
+    } else {
+        let name = String::from_utf8_lossy(option).into_owned();
+        return Err(CommandError::owned(format!(
+            "ERR Unrecognized REPLCONF option: {name}"
+        )));
+    }
+    Ok(())
+}
+
+fn wait(cx: &mut Context<'_>, args: Args<'_>) -> CommandResult {
+    if let RoleView::Replica { .. } = cx.host.role() {
+        return Err(CommandError::new(
+            "ERR WAIT cannot be used with replica instances. Please also note that since Redis \
+             4.0 if a replica is configured to be writable (which is not the default) writes to \
+             replicas are just local and are not propagated.",
+        ));
+    }
+    let count = u32::try_from(args::integer(&args[1])?).unwrap_or(0);
+    let timeout = args::integer(&args[2])?;
+    if timeout < 0 {
+        return Err(CommandError::new("ERR timeout is negative"));
+    }
+    let acknowledged = cx.host.acknowledged_by(cx.session.last_write_offset);
+    if acknowledged >= count as usize {
+        cx.reply.integer(acknowledged as i64);
+        return Ok(());
+    }
+    let timeout = (timeout > 0).then(|| Duration::from_millis(timeout as u64));
+    cx.effects.then(Next::AwaitReplicas { count, timeout });
+    Ok(())
+}

@@ -1,0 +1,74 @@
+//! Periodic work, each job with a budget: expiry, growth-independent housekeeping, statistics.
+//!
+//! One thread ticks; it holds the lock for one slice at a time, so that no client waits longer.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{Engine, clock};
+use crate::persistence::snapshot;
+
+/// Time between two rounds of housekeeping.
+const TICK: Duration = Duration::from_millis(100);
+/// Entries looked at under one lock by active expiry.
+const EXPIRE_BUDGET_ENTRIES: usize = 400;
+/// Slices of active expiry in one round, at most; a round ends early when little was expired.
+const MAX_EXPIRE_SLICES: usize = 64;
+
+/// Runs for as long as the server does.
+pub async fn run(engine: Arc<Engine>) {
+    let mut ticks = tokio::time::interval(TICK);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut last_ping_ms = clock::monotonic_ms();
+    loop {
+        ticks.tick().await;
+        expire(&engine).await;
+        close_idle_clients(&engine);
+        housekeeping(&engine, &mut last_ping_ms);
+    }
+}
+
+/// Removes expired keys as long as many are found; on a replica nothing expires by itself.
+async fn expire(engine: &Engine) {
+    for _ in 0..MAX_EXPIRE_SLICES {
+        let expired_share = {
+            let mut state = engine.lock();
+            state.begin_batch();
+            let looked_at = state.keyspace.active_expire(EXPIRE_BUDGET_ENTRIES);
+            state.propagate_expired();
+            state.finish_batch();
+            looked_at
+        };
+        // As Redis: another round at once while more than a quarter of the sample was expired.
+        if expired_share.expired * 4 <= expired_share.visited {
+            break;
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Save points, memory figures, PING to replicas.
+fn housekeeping(engine: &Engine, last_ping_ms: &mut i64) {
+    let mut state = engine.lock();
+    let now_ms = clock::unix_ms();
+    state.keyspace.memory_mut().refresh(now_ms);
+    snapshot::check_save_points(&mut state.core, now_ms / 1000);
+    let period = state.core.config.replication.ping_replica_period;
+    let monotonic_ms = clock::monotonic_ms();
+    if monotonic_ms - *last_ping_ms >= period.as_millis() as i64 {
+        *last_ping_ms = monotonic_ms;
+        state.core.replication.append_ping();
+    }
+    state.finish_batch();
+}
+
+/// `timeout`: closes normal clients that have been silent too long.
+fn close_idle_clients(engine: &Engine) {
+    let timeout = engine.lock().core.config.net.idle_timeout;
+    if !timeout.is_zero() {
+        let timeout_ms = timeout.as_millis() as i64;
+        engine
+            .shared
+            .clients
+            .close_idle(timeout_ms, clock::monotonic_ms());
+    }
+}

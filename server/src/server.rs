@@ -1,0 +1,276 @@
+//! The whole server: the order in which its parts start and stop.
+//!
+//! Start: data → engine → replication and housekeeping → listeners. Nobody is served before the
+//! data are there. Stop: no new writes → replicas catch up → save → leave.
+
+use std::{
+    io,
+    net::{SocketAddr, ToSocketAddrs},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
+
+use crate::{
+    command::{
+        effects::ShutdownMode,
+        host::{ClientHost, PauseKind},
+    },
+    config::{Config, Loaded},
+    engine::{
+        Core, Engine, Shared, clock, cron, dropper::Dropper, encoding_limits, saving::Saving,
+        stats::Stats, users::Users,
+    },
+    keyspace::Keyspace,
+    net::{io_threads, listener},
+    persistence::{
+        loader::{self, DatasetSink, ExpiredKeys, LoadError},
+        snapshot::{self, SnapshotError},
+    },
+    replication::{
+        Replication,
+        replica::link,
+        state::{Replica, ReplicaState},
+    },
+};
+
+/// Why the server could not start. Each text says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A port is taken, or an address is not ours.
+    #[error(
+        "cannot listen on {address}: {source}; choose another 'port' or 'bind', or stop the program that holds it"
+    )]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// `bind` names something that is not an address.
+    #[error("'bind' has '{0}', which is neither an address nor a name of this machine")]
+    BindAddress(String),
+    /// The log file cannot be written.
+    #[error("cannot open the log file '{}': {source}; mend 'logfile' or the folder's rights", path.display())]
+    LogFile {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A thread could not be made.
+    #[error("cannot start a thread: {0}")]
+    Thread(#[source] io::Error),
+    /// The snapshot cannot be read.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// The data could not be saved at the end.
+    #[error("the dataset could not be saved on shutdown: {0}")]
+    Save(#[source] SnapshotError),
+    /// The work folder.
+    #[error("cannot change to the folder '{}' (dir): {source}", path.display())]
+    Dir {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// A running server.
+pub struct Server {
+    /// Its engine.
+    pub engine: Arc<Engine>,
+}
+
+impl Server {
+    /// Starts everything.
+    pub fn start(loaded: Loaded) -> Result<Self, StartError> {
+        let Loaded {
+            config,
+            file,
+            notes,
+        } = loaded;
+        for note in notes {
+            tracing::warn!("{note}");
+        }
+        let dir = &config.persistence.dir;
+        std::env::set_current_dir(dir).map_err(|source| StartError::Dir {
+            path: dir.clone(),
+            source,
+        })?;
+        let listeners = bind_all(&config)?;
+        let threads = config.net.io_threads as usize;
+        let mut users = Users::default();
+        users.set_requirepass(config.security.requirepass.as_bytes());
+        let core = Core {
+            users,
+            replication: Replication::new(rand::random(), &config),
+            stats: Stats::default(),
+            saving: Saving::new(clock::unix_ms() / 1000),
+            dropper: Dropper::start().map_err(StartError::Thread)?,
+            pause: None,
+            waiters: Vec::new(),
+            shared: Arc::new(Shared::default()),
+            encoding_limits: encoding_limits(&config.encoding),
+            config_file: file,
+            config,
+        };
+        let keyspace = Keyspace::new(core.config.memory.databases, rand::random());
+        let engine = Engine::new(keyspace, core, rand::random());
+        load(&engine)?;
+        snapshot::start(engine.clone()).map_err(StartError::Thread)?;
+        link::start(engine.clone()).map_err(StartError::Thread)?;
+        io_threads::spawn("cron".to_owned(), cron::run(engine.clone()))
+            .map_err(StartError::Thread)?;
+        io_threads::start(&engine, listeners, threads).map_err(StartError::Thread)?;
+        Ok(Self { engine })
+    }
+
+    /// Serves until SIGTERM, SIGINT or SHUTDOWN, then ends in good order.
+    pub fn run_until_shutdown(self) -> Result<(), StartError> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(StartError::Thread)?;
+        runtime.block_on(async {
+            use tokio::signal::unix::{SignalKind, signal};
+            let mut terminate = signal(SignalKind::terminate()).map_err(StartError::Thread)?;
+            let mut interrupt = signal(SignalKind::interrupt()).map_err(StartError::Thread)?;
+            tokio::select! {
+                _ = terminate.recv() => tracing::info!("SIGTERM received, shutting down"),
+                _ = interrupt.recv() => tracing::info!("SIGINT received, shutting down"),
+                () = self.engine.shared.shutdown.notified() => tracing::info!("SHUTDOWN asked for"),
+            }
+            self.end().await
+        })
+    }
+
+    /// The end in good order: no more writes, replicas catch up, the data are saved.
+    async fn end(&self) -> Result<(), StartError> {
+        let (save, patience) = {
+            let mut state = self.engine.lock();
+            let config = &state.core.config;
+            let patience = config.net.shutdown_timeout;
+            let has_save_points = !config.persistence.save_points.is_empty();
+            let now_ms = clock::unix_ms();
+            state.core.pause(
+                PauseKind::Writes,
+                patience + Duration::from_secs(60),
+                now_ms,
+            );
+            state.core.replication.request_acks();
+            state.finish_batch();
+            let mode = self
+                .engine
+                .shared
+                .shutdown_mode
+                .lock()
+                .unwrap_or(ShutdownMode::Default);
+            let save = match mode {
+                ShutdownMode::Default => has_save_points,
+                ShutdownMode::Save => true,
+                ShutdownMode::NoSave => false,
+            };
+            (save, patience)
+        };
+        self.wait_for_replicas(patience).await;
+        if save {
+            snapshot::save(&self.engine)
+                .await
+                .map_err(StartError::Save)?;
+            tracing::info!("the dataset is saved");
+        }
+        tracing::info!("bye");
+        Ok(())
+    }
+
+    /// Waits until every online replica has acknowledged everything, but not for ever.
+    async fn wait_for_replicas(&self, patience: Duration) {
+        const LOOK_EVERY: Duration = Duration::from_millis(10);
+        let behind = || {
+            let state = self.engine.lock();
+            let replication = &state.core.replication;
+            let offset = replication.offset();
+            let online = |replica: &&Replica| replica.state == ReplicaState::Online;
+            replication
+                .replicas()
+                .iter()
+                .filter(online)
+                .filter(|r| r.acked < offset)
+                .count()
+        };
+        let caught_up = async {
+            while behind() > 0 {
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+        };
+        if tokio::time::timeout(patience, caught_up).await.is_err() {
+            tracing::warn!(
+                replicas = behind(),
+                "not every replica has caught up, leaving anyway"
+            );
+        }
+    }
+}
+
+/// Loads the snapshot in `dir`, if there is one. What it says of the replication history is taken
+/// over, so that a restart costs a partial synchronization only.
+fn load(engine: &Engine) -> Result<(), StartError> {
+    let mut state = engine.lock();
+    if let Some(master) = state.core.config.replication.replica_of.clone() {
+        state
+            .core
+            .replication
+            .follow(master.host, master.port, clock::monotonic_ms());
+    }
+    let path = PathBuf::from(&state.core.config.persistence.db_file_name);
+    let sink = DatasetSink::new(
+        state.keyspace.empty_like(),
+        clock::unix_ms(),
+        ExpiredKeys::Keep,
+    );
+    let limits = state.core.encoding_limits;
+    let Some(dataset) = loader::load_file(&path, &limits, sink)? else {
+        return Ok(());
+    };
+    let keys = dataset.keyspace.len();
+    state.keyspace.replace_data(dataset.keyspace);
+    if let (Some(id), Some(offset)) = (dataset.facts.id, dataset.facts.offset) {
+        state
+            .core
+            .replication
+            .restore(id, offset, dataset.facts.stream_db);
+    }
+    tracing::info!(keys, path = %path.display(), "the dataset is loaded");
+    Ok(())
+}
+
+fn bind_all(config: &Config) -> Result<Vec<std::net::TcpListener>, StartError> {
+    if config.net.port == 0 {
+        return Ok(Vec::new());
+    }
+    let mut listeners = Vec::new();
+    for word in &config.net.bind {
+        let optional = word.optional;
+        let host = match word.host.as_str() {
+            "*" => "0.0.0.0",
+            "::*" => "::",
+            other => other,
+        };
+        let mut resolved = (host, config.net.port)
+            .to_socket_addrs()
+            .map_err(|_| StartError::BindAddress(word.host.clone()))?;
+        let address = resolved
+            .next()
+            .ok_or_else(|| StartError::BindAddress(word.host.clone()))?;
+        match listener::bind(address, config.net.tcp_backlog as i32) {
+            Ok(listener) => listeners.push(listener),
+            Err(error) if optional => {
+                tracing::warn!(%address, %error, "an optional address is not there");
+            }
+            Err(source) => return Err(StartError::Listen { address, source }),
+        }
+    }
+    Ok(listeners)
+}
