@@ -4,6 +4,7 @@
 
 pub mod client;
 pub mod cluster;
+pub mod dataset;
 pub mod faults;
 pub mod servers;
 pub mod wait;
