@@ -59,8 +59,14 @@ fn commands(prefix: &str, number: usize) -> Vec<Vec<Vec<u8>>> {
     let mut command: Vec<Vec<u8>> = Vec::new();
     let mut push = |word: String| command.push(word.into_bytes());
     match number % 6 {
-        0 => ["SET".to_owned(), key.clone(), text(number, 3000)].map(&mut push).into_iter().collect(),
-        1 => ["SET".to_owned(), key.clone(), (number * 7919).to_string()].map(&mut push).into_iter().collect(),
+        0 => ["SET".to_owned(), key.clone(), text(number, 3000)]
+            .map(&mut push)
+            .into_iter()
+            .collect(),
+        1 => ["SET".to_owned(), key.clone(), (number * 7919).to_string()]
+            .map(&mut push)
+            .into_iter()
+            .collect(),
         2 => {
             ["RPUSH".to_owned(), key.clone()].map(&mut push);
             (0..elements).for_each(|i| push(text(number + i, 200)));
@@ -68,7 +74,13 @@ fn commands(prefix: &str, number: usize) -> Vec<Vec<Vec<u8>>> {
         3 => {
             ["SADD".to_owned(), key.clone()].map(&mut push);
             let integers = number % 12 == 3;
-            let member = |i: usize| if integers { (number * 31 + i * i).to_string() } else { format!("m{i}{}", text(number, 40)) };
+            let member = |i: usize| {
+                if integers {
+                    (number * 31 + i * i).to_string()
+                } else {
+                    format!("m{i}{}", text(number, 40))
+                }
+            };
             (0..elements).for_each(|i| push(member(i)));
         }
         4 => {
@@ -99,7 +111,9 @@ fn text(number: usize, most: usize) -> String {
     let length = 1 + (number * 2_654_435_761) % most;
     match number % 3 {
         0 => "redfleet ".repeat(length / 9 + 1),
-        1 => (0..length).map(|i| char::from(33 + ((number * 31 + i * i * 7) % 90) as u8)).collect(),
+        1 => (0..length)
+            .map(|i| char::from(33 + ((number * 31 + i * i * 7) % 90) as u8))
+            .collect(),
         _ => format!("v{number}"),
     }
 }
@@ -112,8 +126,12 @@ pub fn digest(client: &mut Client) -> anyhow::Result<ContentDigest> {
     let mut seen: BTreeMap<Vec<u8>, ContentDigest> = BTreeMap::new();
     loop {
         let reply = client.call(&["SCAN", &cursor, "COUNT", "1000"])?;
-        let Value::Array(parts) = reply else { bail!("SCAN answered {reply:?}") };
-        let [next, Value::Array(keys)] = &parts[..] else { bail!("SCAN answered {parts:?}") };
+        let Value::Array(parts) = reply else {
+            bail!("SCAN answered {reply:?}")
+        };
+        let [next, Value::Array(keys)] = &parts[..] else {
+            bail!("SCAN answered {parts:?}")
+        };
         cursor = as_text(next);
         let keys: Vec<Vec<u8>> = keys.iter().map(bytes).collect::<anyhow::Result<_>>()?;
         for (key, digest) in keys.iter().zip(digests(client, &keys)?) {
@@ -124,7 +142,9 @@ pub fn digest(client: &mut Client) -> anyhow::Result<ContentDigest> {
         }
     }
     for digest in seen.values() {
-        sum.iter_mut().zip(digest).for_each(|(sum, byte)| *sum ^= byte);
+        sum.iter_mut()
+            .zip(digest)
+            .for_each(|(sum, byte)| *sum ^= byte);
     }
     Ok(sum)
 }
@@ -146,7 +166,10 @@ fn digests(client: &mut Client, keys: &[Vec<u8>]) -> anyhow::Result<Vec<ContentD
     client.send_raw(&batch)?;
     let mut kinds = Vec::new();
     for _ in keys {
-        kinds.push((as_text(&client.read_reply()?), as_text(&client.read_reply()?)));
+        kinds.push((
+            as_text(&client.read_reply()?),
+            as_text(&client.read_reply()?),
+        ));
     }
     batch.clear();
     for (key, (kind, _)) in keys.iter().zip(&kinds) {

@@ -22,23 +22,42 @@ struct Pair {
 }
 
 const PAIRS: [Pair; 5] = [
-    Pair { master: Program::Redis, replica: Program::Redfleet },
-    Pair { master: Program::Redfleet, replica: Program::Redis },
-    Pair { master: Program::Valkey, replica: Program::Redfleet },
-    Pair { master: Program::Redfleet, replica: Program::Valkey },
-    Pair { master: Program::Redfleet, replica: Program::Redfleet },
+    Pair {
+        master: Program::Redis,
+        replica: Program::Redfleet,
+    },
+    Pair {
+        master: Program::Redfleet,
+        replica: Program::Redis,
+    },
+    Pair {
+        master: Program::Valkey,
+        replica: Program::Redfleet,
+    },
+    Pair {
+        master: Program::Redfleet,
+        replica: Program::Valkey,
+    },
+    Pair {
+        master: Program::Redfleet,
+        replica: Program::Redfleet,
+    },
 ];
 
 /// Offset of a server as ROLE tells it, for a replica only while its link is up.
 fn offset(client: &mut Client) -> anyhow::Result<Option<i64>> {
-    let redis::Value::Array(role) = client.run("ROLE")? else { return Ok(None) };
+    let redis::Value::Array(role) = client.run("ROLE")? else {
+        return Ok(None);
+    };
     Ok(match &role[..] {
         [_, redis::Value::Int(offset), _] => Some(*offset),
-        [_, _, _, redis::Value::BulkString(state), redis::Value::Int(offset)]
-            if state == b"connected" =>
-        {
-            Some(*offset)
-        }
+        [
+            _,
+            _,
+            _,
+            redis::Value::BulkString(state),
+            redis::Value::Int(offset),
+        ] if state == b"connected" => Some(*offset),
         _ => None,
     })
 }
@@ -50,12 +69,21 @@ fn caught_up(master: &Server, replica: &Server) -> anyhow::Result<()> {
         let (m, r) = (offset(&mut m)?, offset(&mut r)?);
         Ok((m.is_some() && m == r).then_some(()))
     });
-    waited.map_err(|error| error.context(format!("master:\n{}\nreplica:\n{}", master.log(), replica.log())))
+    waited.map_err(|error| {
+        error.context(format!(
+            "master:\n{}\nreplica:\n{}",
+            master.log(),
+            replica.log()
+        ))
+    })
 }
 
 fn assert_equal_data(master: &Server, replica: &Server, what: &str) -> anyhow::Result<()> {
     caught_up(master, replica)?;
-    let (m, r) = (digest(&mut master.client()?)?, digest(&mut replica.client()?)?);
+    let (m, r) = (
+        digest(&mut master.client()?)?,
+        digest(&mut replica.client()?)?,
+    );
     assert_eq!(m, r, "{what}: the data differ");
     Ok(())
 }
@@ -66,7 +94,10 @@ fn counter(server: &Server, name: &str) -> anyhow::Result<u64> {
 
 /// Cuts the replica's link and waits until it is back, by a partial synchronization alone.
 fn cut_and_back(master: &Server, replica: &Server, what: &str) -> anyhow::Result<()> {
-    let (full, partial) = (counter(master, "sync_full")?, counter(master, "sync_partial_ok")?);
+    let (full, partial) = (
+        counter(master, "sync_full")?,
+        counter(master, "sync_partial_ok")?,
+    );
     let mut client = master.client()?;
     assert_eq!(client.text("CLIENT KILL TYPE replica")?, "1", "{what}");
     fill(&mut client, "after-cut", 100_000)?;
@@ -74,7 +105,11 @@ fn cut_and_back(master: &Server, replica: &Server, what: &str) -> anyhow::Result
         Ok((counter(master, "sync_partial_ok")? > partial).then_some(()))
     })?;
     assert_equal_data(master, replica, what)?;
-    assert_eq!(counter(master, "sync_full")?, full, "{what}: a cut link cost a full copy");
+    assert_eq!(
+        counter(master, "sync_full")?,
+        full,
+        "{what}: a cut link cost a full copy"
+    );
     Ok(())
 }
 
@@ -94,13 +129,18 @@ fn full_then_partial(pair: Pair, bytes: usize) -> anyhow::Result<()> {
     })?;
     assert_equal_data(&master, &replica, &what)?;
     let refused = replica.client()?.text("SET key value")?;
-    assert_eq!(refused, "(error) READONLY You can't write against a read only replica.", "{what}");
+    assert_eq!(
+        refused, "(error) READONLY You can't write against a read only replica.",
+        "{what}"
+    );
     cut_and_back(&master, &replica, &what)
 }
 
 #[test]
 fn every_pair_is_equal_after_a_full_sync_under_writes_and_after_a_cut() -> anyhow::Result<()> {
-    PAIRS.into_iter().try_for_each(|pair| full_then_partial(pair, 3_000_000))
+    PAIRS
+        .into_iter()
+        .try_for_each(|pair| full_then_partial(pair, 3_000_000))
 }
 
 #[test]
@@ -129,7 +169,11 @@ fn snapshots_by_file_reach_replicas_too() -> anyhow::Result<()> {
         let master = Server::start(pair.master, &["--repl-diskless-sync", "no"])?;
         fill(&mut master.client()?, "key", 2_000_000)?;
         let replica = Server::replica_of(pair.replica, &master, &[])?;
-        assert_equal_data(&master, &replica, &format!("{pair:?}, repl-diskless-sync no"))?;
+        assert_equal_data(
+            &master,
+            &replica,
+            &format!("{pair:?}, repl-diskless-sync no"),
+        )?;
     }
     Ok(())
 }
@@ -166,7 +210,11 @@ fn a_chain_forwards_the_stream_byte_for_byte() -> anyhow::Result<()> {
         caught_up(&first, &third)?;
         client.text("SET after-move 1")?;
         caught_up(&first, &third)?;
-        assert_eq!(last.text("GET after-move")?, "1", "{what}: the selected database was lost");
+        assert_eq!(
+            last.text("GET after-move")?,
+            "1",
+            "{what}: the selected database was lost"
+        );
         assert_eq!(counter(&first, "sync_full")?, full, "{what}");
     }
     Ok(())
@@ -223,7 +271,11 @@ fn saved_files_load_in_redis_and_back() -> anyhow::Result<()> {
     redis.kill()?;
     std::fs::copy(&file, redis.folder().join("dump.rdb"))?;
     redis.restart()?;
-    assert_eq!(digest(&mut redis.client()?)?, before, "Redis reads our file");
+    assert_eq!(
+        digest(&mut redis.client()?)?,
+        before,
+        "Redis reads our file"
+    );
     assert_eq!(redis.client()?.text("SAVE")?, "OK");
     ours.kill()?;
     std::fs::copy(redis.folder().join("dump.rdb"), &file)?;

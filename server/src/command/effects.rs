@@ -40,6 +40,8 @@ pub enum Next {
         /// Longest wait; `None` is for ever.
         timeout: Option<Duration>,
     },
+    /// `SAVE`: no reply yet; the engine answers when the snapshot is on disk.
+    AwaitSave,
     /// `PSYNC`/`SYNC`: the connection becomes a replica's link.
     BecomeReplica(PsyncRequest),
     /// `EXEC`: the engine runs what was queued and writes its replies.

@@ -9,9 +9,9 @@ use std::time::Duration;
 use super::{CommandError, session::Session};
 
 /// Everything a command may ask. Implemented by the engine.
-pub trait Host: AuthHost + ClientHost + ReplicationHost {}
+pub trait Host: AuthHost + ClientHost + ReplicationHost + SavingHost {}
 
-impl<T: AuthHost + ClientHost + ReplicationHost> Host for T {}
+impl<T: AuthHost + ClientHost + ReplicationHost + SavingHost> Host for T {}
 
 /// Users and passwords.
 pub trait AuthHost {
@@ -34,6 +34,15 @@ pub enum OpenDefault {
     Yes,
     /// A password is required.
     No,
+}
+
+/// Snapshots on disk.
+pub trait SavingHost {
+    /// Begins a save in the background, unless one is running.
+    fn begin_save(&mut self) -> Result<(), CommandError>;
+
+    /// Whether a save is running; `SAVE` is refused then.
+    fn check_not_saving(&self) -> Result<(), CommandError>;
 }
 
 /// Roles and replicas.

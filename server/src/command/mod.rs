@@ -28,6 +28,7 @@ pub mod spec;
 pub mod table;
 
 pub mod replication;
+pub mod saving;
 pub mod string;
 pub mod transaction;
 

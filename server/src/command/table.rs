@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use resp::Args;
 
-use super::{CommandSpec, replication, string, transaction};
+use super::{CommandSpec, replication, saving, string, transaction};
 
 /// A command or subcommand with what is derived from its place in the table.
 #[derive(Debug)]
@@ -33,6 +33,7 @@ const FAMILIES: &[&[CommandSpec]] = &[
     string::COMMANDS,
     transaction::COMMANDS,
     replication::COMMANDS,
+    saving::COMMANDS,
 ];
 
 /// Number of slots: several times the number of commands, so that most names are alone in theirs.

@@ -18,12 +18,11 @@ const MAX_EXPIRE_SLICES: usize = 64;
 pub async fn run(engine: Arc<Engine>) {
     let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut last_ping_ms = clock::monotonic_ms();
     loop {
         ticks.tick().await;
         expire(&engine).await;
         close_idle_clients(&engine);
-        housekeeping(&engine, &mut last_ping_ms);
+        housekeeping(&engine);
     }
 }
 
@@ -46,18 +45,19 @@ async fn expire(engine: &Engine) {
     }
 }
 
-/// Save points, memory figures, PING to replicas.
-fn housekeeping(engine: &Engine, last_ping_ms: &mut i64) {
+/// Save points, memory figures, PING to replicas, the end of an unused backlog.
+fn housekeeping(engine: &Engine) {
     let mut state = engine.lock();
     let now_ms = clock::unix_ms();
     state.keyspace.memory_mut().refresh(now_ms);
     snapshot::check_save_points(&mut state.core, now_ms / 1000);
-    let period = state.core.config.replication.ping_replica_period;
+    let config = &state.core.config.replication;
+    let (ping_period, backlog_ttl) = (config.ping_replica_period, config.backlog_ttl);
     let monotonic_ms = clock::monotonic_ms();
-    if monotonic_ms - *last_ping_ms >= period.as_millis() as i64 {
-        *last_ping_ms = monotonic_ms;
-        state.core.replication.append_ping();
-    }
+    state
+        .core
+        .replication
+        .tick(monotonic_ms, ping_period, backlog_ttl);
     state.finish_batch();
 }
 

@@ -150,6 +150,7 @@ impl State {
             }
             next @ (Next::Close
             | Next::AwaitReplicas { .. }
+            | Next::AwaitSave
             | Next::BecomeReplica(_)
             | Next::Shutdown(_)) => Verdict::Then(next),
         }

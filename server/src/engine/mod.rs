@@ -237,6 +237,7 @@ impl Core {
     pub fn begin_wait(&mut self, client: &Arc<clients::ClientHandle>) {
         self.waiters.push(client.clone());
         self.replication.request_acks();
+        self.replication.wake_senders();
     }
 
     /// Removes it again.

@@ -93,7 +93,11 @@ impl State {
             }
             Verdict::Then(Next::Shutdown(mode)) => self.core.shared.request_shutdown(mode),
             Verdict::Then(
-                Next::Close | Next::Continue | Next::BecomeReplica(_) | Next::RunTransaction,
+                Next::Close
+                | Next::Continue
+                | Next::AwaitSave
+                | Next::BecomeReplica(_)
+                | Next::RunTransaction,
             )
             | Verdict::Paused
             | Verdict::Done => {}

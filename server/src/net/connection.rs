@@ -24,6 +24,7 @@ use crate::{
         session::Session,
     },
     engine::{Engine, Lease, Origin, Verdict, clients::ClientHandle, clock},
+    persistence::snapshot,
     replication::sender::Handover,
 };
 
@@ -107,6 +108,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 Stop::Act(Next::AwaitReplicas { count, timeout }) => {
                     self.wait_for_replicas(count, timeout).await;
                 }
+                Stop::Act(Next::AwaitSave) => self.wait_for_save().await,
                 Stop::Act(Next::BecomeReplica(request)) => return self.hand_over(request).await,
                 Stop::Act(Next::Shutdown(mode)) => self.engine.shared.request_shutdown(mode),
                 Stop::Act(Next::Close) => self.closing = Closing::AfterFlush,
@@ -384,6 +386,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 () = tokio::time::sleep(left) => {}
                 () = self.handle.wake.notified() => {}
             }
+        }
+    }
+
+    /// `SAVE`: answers when the snapshot is on disk. Others are served meanwhile.
+    async fn wait_for_save(&mut self) {
+        let saved = snapshot::save(&self.engine).await;
+        let mut reply = resp::ReplyWriter::new(&mut self.unsent, self.session.version);
+        match saved {
+            Ok(()) => reply.ok(),
+            Err(error) => reply.error(&format!("ERR {error}")),
         }
     }
 

@@ -270,8 +270,26 @@ impl Sender {
                 .await
                 .map_err(|_| LinkError::Silent)??;
             self.check_open()?;
+            self.check_behind()?;
         }
         Ok(())
+    }
+
+    /// The stream that waits for a replica while it gets its snapshot is bounded too.
+    fn check_behind(&self) -> Result<(), LinkError> {
+        let mut state = self.engine.lock();
+        let core = &mut state.core;
+        let limit = core.config.net.output_limits.replica.hard_bytes;
+        let end = core.replication.offset();
+        let replica = core
+            .replication
+            .replica_mut(self.handle.id)
+            .ok_or(LinkError::Closed)?;
+        let behind = end.saturating_sub(replica.position);
+        match limit > 0 && behind > limit {
+            true => Err(LinkError::TooFarBehind { behind }),
+            false => Ok(()),
+        }
     }
 
     /// Waits for something while the replica is told by newlines that we are alive.

@@ -1,6 +1,6 @@
 //! What replication is at this moment, under the engine's lock.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use resp::Args;
 use tokio::sync::Notify;
@@ -24,6 +24,12 @@ pub struct Replication {
     backlog_limit: u64,
     /// Database that the stream has selected; `None` forces a SELECT.
     stream_db: Option<u32>,
+    /// Whether others may know our history.
+    continuable: Continuable,
+    /// Monotonic ms of the last PING in the stream.
+    pinged_ms: i64,
+    /// Monotonic ms since when no replica is attached.
+    lonely_since_ms: Option<i64>,
     /// Effects of the transaction that is running.
     unit: Option<Unit>,
     replicas: Vec<Replica>,
@@ -38,6 +44,13 @@ pub struct Replication {
 struct Unit {
     bytes: Vec<u8>,
     commands: u32,
+}
+
+/// Whether others may know our history.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Continuable {
+    No,
+    Yes,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -170,6 +183,9 @@ impl Replication {
             backlog: None,
             backlog_limit: config.replication.backlog_bytes,
             stream_db: None,
+            continuable: Continuable::No,
+            pinged_ms: 0,
+            lonely_since_ms: None,
             unit: None,
             replicas: Vec::new(),
             fresh: Fresh::No,
@@ -215,9 +231,10 @@ impl Replication {
         self.history.offset
     }
 
-    /// Whether the history is recorded, so that it can be continued from another server.
+    /// Whether another server may be asked to continue this history. One that began in this process
+    /// and was never recorded is known to nobody.
     pub fn can_continue(&self) -> bool {
-        self.backlog.is_some()
+        self.continuable == Continuable::Yes
     }
 
     /// Database that the stream has selected, where one is.
@@ -412,7 +429,10 @@ impl Replication {
         for replica in &self.replicas {
             replica.wake.notify_one();
         }
-        let needed = self.replicas.iter().map(|replica| replica.position).min();
+        // A replica that waits for a snapshot has no position yet.
+        let reads = |replica: &&Replica| replica.state != ReplicaState::WaitSnapshot;
+        let positions = self.replicas.iter().filter(reads);
+        let needed = positions.map(|replica| replica.position).min();
         if let Some(backlog) = &mut self.backlog {
             backlog.trim(needed);
         }
@@ -454,6 +474,7 @@ impl Replication {
             if self.role == Role::Master {
                 self.history.id = self.make_id();
                 self.history.previous = None;
+                self.continuable = Continuable::Yes;
             }
         }
     }
@@ -507,7 +528,7 @@ impl Replication {
             read_offset: self.history.offset,
         });
         self.ensure_backlog();
-        self.stream_db = None;
+        // The selected database stays: the new master may go on in the middle of our stream.
         self.disconnect_replicas();
     }
 
@@ -517,6 +538,7 @@ impl Replication {
         let id = id.unwrap_or_else(|| self.make_id());
         self.ensure_backlog();
         self.role = Role::Master;
+        self.continuable = Continuable::Yes;
         self.history.shift(id);
         self.stream_db = None;
         self.disconnect_replicas();
@@ -539,6 +561,35 @@ impl Replication {
         }
     }
 
+    /// Periodic work of a master: a PING in the stream every `ping_period`, and the end of a backlog
+    /// that no replica has used for `backlog_ttl` (zero: never). A replica keeps its backlog, and
+    /// its master's PINGs are in the stream already.
+    pub fn tick(&mut self, monotonic_ms: i64, ping_period: Duration, backlog_ttl: Duration) {
+        if self.role != Role::Master {
+            return;
+        }
+        if !self.replicas.is_empty() {
+            self.lonely_since_ms = None;
+            if monotonic_ms - self.pinged_ms >= ping_period.as_millis() as i64 {
+                self.pinged_ms = monotonic_ms;
+                self.append_ping();
+            }
+            return;
+        }
+        let since_ms = *self.lonely_since_ms.get_or_insert(monotonic_ms);
+        let over = monotonic_ms - since_ms > backlog_ttl.as_millis() as i64;
+        if over && !backlog_ttl.is_zero() && self.backlog.is_some() {
+            tracing::info!("the backlog is freed: no replica has used it for repl-backlog-ttl");
+            self.backlog = None;
+            self.continuable = Continuable::No;
+            let id = self.make_id();
+            self.history = History {
+                offset: self.history.offset,
+                ..History::new(id)
+            };
+        }
+    }
+
     /// Our master goes on with our history, perhaps under a new id.
     pub fn adopt_id(&mut self, id: ReplId) {
         if id != self.history.id {
@@ -551,6 +602,7 @@ impl Replication {
     pub fn replace_history(&mut self, history: History) {
         self.backlog = Some(Backlog::new(history.offset, self.backlog_limit));
         self.history = history;
+        self.continuable = Continuable::Yes;
         self.stream_db = None;
         self.disconnect_replicas();
     }

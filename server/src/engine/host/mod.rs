@@ -3,3 +3,4 @@
 mod auth;
 mod clients;
 mod replication;
+mod saving;

@@ -30,6 +30,7 @@ use super::{
 use crate::{
     command::{args::is, session::Session},
     engine::{Engine, Origin, State, clock},
+    keyspace::ExpiryRule,
     persistence::{
         loader::{Dataset, DatasetSink, ExpiredKeys},
         rdb::{decode, error::RdbError, reader::Reader},
@@ -534,6 +535,9 @@ impl Link {
         loop {
             let more = self.locked(target, |state| {
                 state.begin_batch();
+                // The master decides what has expired: its commands see every key.
+                let now_ms = state.now_ms();
+                state.keyspace.set_context(now_ms, ExpiryRule::Ignore);
                 let more = apply_some(state, buffer, session, &mut replies, &mut ack);
                 let now_ms = clock::monotonic_ms();
                 let replication = &mut state.core.replication;
