@@ -1,7 +1,8 @@
 //! Harness of everything that needs more than one process: server processes ([`servers`]) and an independent client
-//! ([`client`]); a real Kubernetes ([`cluster`]) and what breaks it ([`faults`]); waiting for conditions ([`wait`]).
+//! ([`client`]); an API server without nodes ([`apiserver`]); a real Kubernetes ([`cluster`]) and what breaks it ([`faults`]); waiting for conditions ([`wait`]).
 //! The tests are in `tests/tests`, the cluster's scripts in `tests/cluster`.
 
+pub mod apiserver;
 pub mod client;
 pub mod cluster;
 pub mod dataset;

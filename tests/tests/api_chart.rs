@@ -1,0 +1,268 @@
+//! Installing, upgrading and removing, by Helm and by `kubectl apply -k`, against a real API server; and the rights that
+//! the operator gets.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, bail, ensure};
+use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams};
+use redfleet_operator::api::v1alpha1::RedisReplicaSet;
+use redfleet_tests::apiserver::{ApiServer, repository};
+use serde_json::json;
+
+const SYSTEM: &str = "redfleet-system";
+const DEFINITION: &str = "redisreplicasets.redfleet.dev";
+
+fn chart(name: &str) -> String {
+    repository().join("charts").join(name).display().to_string()
+}
+
+/// `helm install` or `helm upgrade` of a chart at `path`, with further arguments.
+async fn helm(
+    server: &ApiServer,
+    verb: &str,
+    release: &str,
+    path: &str,
+    more: &[&str],
+) -> anyhow::Result<()> {
+    let mut args = vec![verb, release, path, "-n", SYSTEM];
+    args.extend(more);
+    server.helm(&args).await.map(drop)
+}
+
+async fn install_both(server: &ApiServer) -> anyhow::Result<()> {
+    server.namespace(SYSTEM).await?;
+    helm(
+        server,
+        "install",
+        "redfleet-crds",
+        &chart("redfleet-crds"),
+        &[],
+    )
+    .await?;
+    helm(server, "install", "redfleet", &chart("redfleet"), &[]).await
+}
+
+async fn quickstart(server: &ApiServer) -> anyhow::Result<String> {
+    server
+        .kubectl(&[
+            "wait",
+            "--for=condition=Established",
+            "--timeout=30s",
+            &format!("crd/{DEFINITION}"),
+        ])
+        .await?;
+    let path = repository()
+        .join("examples/quickstart.yaml")
+        .display()
+        .to_string();
+    server
+        .kubectl(&["apply", "-n", "default", "-f", &path])
+        .await?;
+    uid(server).await
+}
+
+async fn uid(server: &ApiServer) -> anyhow::Result<String> {
+    let sets: Api<RedisReplicaSet> = Api::namespaced(server.client().await?, "default");
+    let set = sets.get("orders").await.context("the set is gone")?;
+    ensure!(
+        set.metadata.deletion_timestamp.is_none(),
+        "the set is being deleted"
+    );
+    set.metadata.uid.context("a stored object has a UID")
+}
+
+/// A copy of the chart with one more printer column, as a later version could have it.
+fn changed_chart(dir: &Path) -> anyhow::Result<String> {
+    let original = repository().join("charts/redfleet-crds");
+    let copy = dir.join("redfleet-crds");
+    fs::create_dir_all(copy.join("templates"))?;
+    for file in ["values.yaml", "values.schema.json"] {
+        fs::copy(original.join(file), copy.join(file))?;
+    }
+    let meta = fs::read_to_string(original.join("Chart.yaml"))?;
+    let newer: String = meta
+        .lines()
+        .map(|line| {
+            if line.starts_with("version:") {
+                "version: 99.0.0\n".to_owned()
+            } else {
+                format!("{line}\n")
+            }
+        })
+        .collect();
+    fs::write(copy.join("Chart.yaml"), newer)?;
+    let template = "templates/redisreplicasets.yaml";
+    let text = fs::read_to_string(original.join(template))?;
+    let column = "  - additionalPrinterColumns:\n    - jsonPath: .spec.image\n      name: Image\n      type: string\n";
+    ensure!(text.contains("  - additionalPrinterColumns:\n"));
+    fs::write(
+        copy.join(template),
+        text.replace("  - additionalPrinterColumns:\n", column),
+    )?;
+    Ok(copy.display().to_string())
+}
+
+async fn columns(server: &ApiServer) -> anyhow::Result<Vec<String>> {
+    let definitions: Api<CustomResourceDefinition> = Api::all(server.client().await?);
+    let definition = definitions.get(DEFINITION).await?;
+    let columns = definition
+        .spec
+        .versions
+        .into_iter()
+        .flat_map(|version| version.additional_printer_columns.unwrap_or_default());
+    Ok(columns.map(|column| column.name).collect())
+}
+
+#[tokio::test]
+async fn helm_upgrades_the_definition_and_its_removal_keeps_sets() -> anyhow::Result<()> {
+    let server = ApiServer::start().await?;
+    install_both(&server).await?;
+    let before = quickstart(&server).await?;
+    ensure!(!columns(&server).await?.contains(&"Image".to_owned()));
+
+    let dir = tempfile::tempdir()?;
+    let changed = changed_chart(dir.path())?;
+    helm(&server, "upgrade", "redfleet-crds", &changed, &[]).await?;
+    let three = ["--set", "replicas=3"];
+    helm(&server, "upgrade", "redfleet", &chart("redfleet"), &three).await?;
+    ensure!(
+        columns(&server).await?.contains(&"Image".to_owned()),
+        "the upgrade did not reach the definition"
+    );
+    ensure!(uid(&server).await? == before);
+    let operators: Api<Deployment> = Api::namespaced(server.client().await?, SYSTEM);
+    let replicas = operators
+        .get("redfleet-operator")
+        .await?
+        .spec
+        .and_then(|spec| spec.replicas);
+    ensure!(
+        replicas == Some(3),
+        "the upgrade did not reach the operator"
+    );
+
+    server
+        .helm(&["uninstall", "redfleet", "-n", SYSTEM])
+        .await?;
+    server
+        .helm(&["uninstall", "redfleet-crds", "-n", SYSTEM])
+        .await?;
+    ensure!(operators.get_opt("redfleet-operator").await?.is_none());
+    ensure!(
+        uid(&server).await? == before,
+        "removing the releases must keep sets"
+    );
+
+    // And back: the definition that was kept is taken over.
+    helm(
+        &server,
+        "install",
+        "redfleet-crds",
+        &chart("redfleet-crds"),
+        &[],
+    )
+    .await?;
+    ensure!(uid(&server).await? == before);
+    Ok(())
+}
+
+#[tokio::test]
+async fn kustomize_installs_the_same_operator() -> anyhow::Result<()> {
+    let server = ApiServer::start().await?;
+    let install = repository().join("examples/install").display().to_string();
+    let apply = ["apply", "--validate=strict", "-k", &install];
+    server.kubectl(&apply).await?;
+    quickstart(&server).await?;
+    let before = server.versions(&["-k", &install], SYSTEM).await?;
+    server.kubectl(&apply).await?;
+    let after = server.versions(&["-k", &install], SYSTEM).await?;
+    ensure!(
+        before == after && after.len() >= 8,
+        "{before:?} became {after:?}"
+    );
+    let operators: Api<Deployment> = Api::namespaced(server.client().await?, SYSTEM);
+    let spec = operators
+        .get("redfleet-operator")
+        .await?
+        .spec
+        .context("a spec")?;
+    ensure!(spec.replicas == Some(2));
+    let pods: Api<Pod> = Api::namespaced(server.client().await?, SYSTEM);
+    let template = spec.template;
+    let mut pod = Pod {
+        metadata: template.metadata.unwrap_or_default(),
+        spec: template.spec,
+        status: None,
+    };
+    pod.metadata.name = Some("trial".to_owned());
+    pods.create(&kube::api::PostParams::default(), &pod)
+        .await
+        .context("the operator's pod must pass the restricted profile")?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_operator_may_do_what_it_must_and_nothing_else() -> anyhow::Result<()> {
+    let server = ApiServer::start().await?;
+    install_both(&server).await?;
+    quickstart(&server).await?;
+    let client = server.client_as(SYSTEM, "redfleet-operator").await?;
+    let sets: Api<RedisReplicaSet> = Api::namespaced(client.clone(), "default");
+    let status = json!({"status": {"term": 1}});
+    sets.patch_status("orders", &PatchParams::default(), &Patch::Merge(status))
+        .await
+        .context("writing the status")?;
+    let apply = PatchParams::apply("redfleet-operator");
+    let config_maps: Api<ConfigMap> = Api::namespaced(client.clone(), "default");
+    let config_map =
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "orders-config"}});
+    config_maps
+        .patch("orders-config", &apply, &Patch::Apply(config_map))
+        .await
+        .context("applying a child")?;
+    let secrets: Api<Secret> = Api::all(client.clone());
+    secrets
+        .list(&ListParams::default().labels("redfleet.dev/set=orders"))
+        .await
+        .context("listing Secrets")?;
+
+    let spec = json!({"spec": {"replicas": 1}});
+    refused(
+        "writing a spec",
+        sets.patch("orders", &PatchParams::default(), &Patch::Merge(spec))
+            .await,
+    )?;
+    refused(
+        "deleting a set",
+        sets.delete("orders", &DeleteParams::default()).await,
+    )?;
+    refused(
+        "deleting a ConfigMap",
+        config_maps
+            .delete("orders-config", &DeleteParams::default())
+            .await,
+    )?;
+    let workloads: Api<StatefulSet> = Api::namespaced(client.clone(), "default");
+    refused(
+        "deleting a StatefulSet",
+        workloads.delete("orders", &DeleteParams::default()).await,
+    )?;
+    let definitions: Api<CustomResourceDefinition> = Api::all(client);
+    refused(
+        "reading definitions",
+        definitions.list(&ListParams::default()).await,
+    )?;
+    Ok(())
+}
+
+fn refused<T>(what: &str, result: kube::Result<T>) -> anyhow::Result<()> {
+    match result {
+        Err(kube::Error::Api(status)) if status.code == 403 => Ok(()),
+        Err(error) => bail!("{what}: expected to be forbidden, but {error}"),
+        Ok(_) => bail!("{what} is allowed"),
+    }
+}

@@ -1,0 +1,132 @@
+//! Committed files that are made from something else are fresh: the CRD in all its forms, the versions of the charts, and
+//! the manifests of `kubectl apply -k`, which are the chart's own.
+//!
+//! `REDFLEET_WRITE=1 cargo test -p redfleet-tests --test generated` writes them anew instead.
+
+use std::fs;
+use std::process::Command;
+
+use anyhow::{Context, ensure};
+use redfleet_operator::api::crd::{self, Form};
+use redfleet_tests::apiserver::{repository, tools};
+
+const HEAD: &str = "# Made from charts/redfleet by tests/tests/generated.rs; do not edit.\n";
+
+fn compare(path: &str, wanted: &str) -> anyhow::Result<()> {
+    let file = repository().join(path);
+    if std::env::var_os("REDFLEET_WRITE").is_some() {
+        return fs::write(&file, wanted).with_context(|| format!("writing {path}"));
+    }
+    let found = fs::read_to_string(&file).with_context(|| format!("reading {path}"))?;
+    ensure!(
+        found == wanted,
+        "{path} is not fresh: run REDFLEET_WRITE=1 cargo test -p redfleet-tests --test generated, and commit what changed"
+    );
+    Ok(())
+}
+
+#[test]
+fn the_definition_is_fresh_everywhere() -> anyhow::Result<()> {
+    compare("crds/redisreplicasets.yaml", &crd::text(Form::Plain))?;
+    compare(
+        "charts/redfleet-crds/templates/redisreplicasets.yaml",
+        &crd::text(Form::Chart),
+    )?;
+    compare("docs/crd.md", &crd::text(Form::Reference))
+}
+
+#[test]
+fn charts_have_the_version_of_the_workspace() -> anyhow::Result<()> {
+    let version = env!("CARGO_PKG_VERSION");
+    for chart in ["redfleet", "redfleet-crds"] {
+        let text = fs::read_to_string(repository().join("charts").join(chart).join("Chart.yaml"))?;
+        for key in ["version", "appVersion"] {
+            let line = format!("{key}: {version}");
+            ensure!(
+                text.lines().any(|found| found == line),
+                "charts/{chart}/Chart.yaml must say {line:?}"
+            );
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn the_manifests_of_kustomize_are_the_charts_own() -> anyhow::Result<()> {
+    let chart = repository().join("charts/redfleet");
+    let output = Command::new(tools()?.join("helm"))
+        .args([
+            "template",
+            "redfleet",
+            "--namespace",
+            "redfleet-system",
+            "--kube-version",
+            "1.36.0",
+        ])
+        .arg(&chart)
+        .output()
+        .context("running helm template")?;
+    ensure!(
+        output.status.success(),
+        "helm template: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    // What only a Helm release may carry, so that the two ways of installing are not mistaken for each other.
+    let rendered: String = String::from_utf8(output.stdout)?
+        .lines()
+        .filter(|line| !line.trim_start().starts_with("helm.sh/chart:"))
+        .map(|line| {
+            line.replace(
+                "app.kubernetes.io/managed-by: Helm",
+                "app.kubernetes.io/managed-by: kustomize",
+            ) + "\n"
+        })
+        .collect();
+    compare(
+        "examples/install/operator.yaml",
+        &format!("{HEAD}{rendered}"),
+    )
+}
+
+#[test]
+fn charts_pass_helms_own_checks() -> anyhow::Result<()> {
+    for chart in ["redfleet", "redfleet-crds"] {
+        let output = Command::new(tools()?.join("helm"))
+            .args(["lint", "--strict", "--kube-version", "1.36.0"])
+            .arg(repository().join("charts").join(chart))
+            .output()
+            .context("running helm lint")?;
+        ensure!(
+            output.status.success(),
+            "helm lint {chart}: {}",
+            String::from_utf8_lossy(&output.stdout)
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn the_chart_refuses_values_that_it_does_not_know() -> anyhow::Result<()> {
+    for wrong in [
+        "replicas=0",
+        "replica=2",
+        "image.repository=",
+        "image.pullPolicy=Sometimes",
+        "serverImage.pullPolicy=Always",
+    ] {
+        let output = Command::new(tools()?.join("helm"))
+            .args([
+                "template",
+                "redfleet",
+                "--kube-version",
+                "1.36.0",
+                "--set",
+                wrong,
+            ])
+            .arg(repository().join("charts/redfleet"))
+            .output()
+            .context("running helm template")?;
+        ensure!(!output.status.success(), "{wrong} was accepted");
+    }
+    Ok(())
+}
