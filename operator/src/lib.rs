@@ -15,6 +15,7 @@
 
 pub mod api;
 pub mod context;
+pub mod controller;
 pub mod failover;
 pub mod guard;
 pub mod leader;

@@ -9,6 +9,8 @@ use redfleet_operator::{
     options::{Command, Options},
 };
 
+mod run;
+
 fn main() -> anyhow::Result<()> {
     match Options::parse().command {
         Command::Crd(options) => {
@@ -17,5 +19,6 @@ fn main() -> anyhow::Result<()> {
                 .write_all(text.as_bytes())
                 .context("writing the definition")
         }
+        Command::Run(options) => run::run(options),
     }
 }

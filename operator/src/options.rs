@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::api::crd::Form;
+use crate::{api::crd::Form, telemetry::logging::LogFormat};
 
 /// Runs replicated Redis on Kubernetes.
 #[derive(Debug, Parser)]
@@ -21,6 +21,8 @@ pub struct Options {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Run the operator until it is told to stop.
+    Run(RunOptions),
     /// Print the custom resource definition.
     Crd(CrdOptions),
 }
@@ -54,4 +56,7 @@ pub struct RunOptions {
     /// What is logged, in the syntax of tracing's EnvFilter.
     #[arg(long, env = "REDFLEET_LOG", default_value = "info")]
     pub log: String,
+    /// How log lines look.
+    #[arg(long, env = "REDFLEET_LOG_FORMAT", value_enum, default_value_t)]
+    pub log_format: LogFormat,
 }

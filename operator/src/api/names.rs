@@ -161,6 +161,11 @@ pub fn all_children_selector() -> String {
     format!("app.kubernetes.io/managed-by={MANAGED_BY}")
 }
 
+/// Label selector that finds the pods and claims of all members of all sets.
+pub fn all_members_selector() -> String {
+    format!("app.kubernetes.io/name={APP_NAME}")
+}
+
 fn labels(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
     pairs
         .iter()

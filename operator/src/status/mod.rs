@@ -4,3 +4,4 @@
 //! `reconcile::report`. Pure.
 
 pub mod conditions;
+pub mod findings;

@@ -1,0 +1,400 @@
+//! Performs the steps of a plan in order; stops at the first failure.
+//!
+//! Called after `plan`. Before each step it asks again whether this process is still the acting
+//! operator. Objects are written by server-side apply with one field manager; what is decided goes
+//! through `guard::term` with its compare-and-swap.
+
+use std::sync::Arc;
+
+use base64::Engine as _;
+use k8s_openapi::api::{
+    apps::v1::StatefulSet,
+    core::v1::{ConfigMap, Pod, Secret, Service, ServiceAccount},
+    networking::v1::NetworkPolicy,
+    policy::v1::PodDisruptionBudget,
+};
+use kube::{
+    Api, ResourceExt,
+    api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, Preconditions},
+};
+use serde_json::{Value, json};
+use tokio::time::timeout;
+use tracing::info;
+
+use super::{
+    diff::{self, Change},
+    error::Error,
+    observe::{ConfigAnswer, Observed},
+    plan::{Plan, change::pending_move},
+    step::{Child, CredentialKind, NewPassword, Planned, Step},
+};
+use crate::{
+    api::{FIELD_MANAGER, RedisReplicaSet, names},
+    context::{API_TIMEOUT, Context, SetKey},
+    controller::Operator,
+    guard::term::{TermError, swap},
+    members::remote::Remote,
+    resources::secrets::{Ring, ServerCredentials, read_server_secret, server_secret},
+    set::{Password, ValidatedSet},
+};
+
+/// Random bytes of a generated password: 32 characters, 192 bits.
+const PASSWORD_BYTES: usize = 24;
+
+/// Performs the steps of `plan`; returns how many were done.
+///
+/// # Errors
+/// The first failure, with the number of steps done before it.
+pub async fn apply(
+    operator: &Operator,
+    key: &SetKey,
+    set: &ValidatedSet,
+    observed: &Observed,
+    plan: &Plan,
+) -> Result<usize, (usize, Error)> {
+    let applier = Applier {
+        operator,
+        context: &operator.context,
+        key,
+        set,
+        observed,
+        plan,
+    };
+    for (done, planned) in plan.steps.iter().enumerate() {
+        if !operator.context.may_act() {
+            return Err((done, Error::NotActing));
+        }
+        info!(set = %key, step = planned.step.name(), why = planned.why, "step");
+        if let Err(error) = Box::pin(applier.perform(planned)).await {
+            return Err((done, error));
+        }
+    }
+    Ok(plan.steps.len())
+}
+
+struct Applier<'a> {
+    operator: &'a Operator,
+    context: &'a Arc<Context>,
+    key: &'a SetKey,
+    set: &'a ValidatedSet,
+    observed: &'a Observed,
+    plan: &'a Plan,
+}
+
+impl Applier<'_> {
+    async fn perform(&self, planned: &Planned) -> Result<(), Error> {
+        match &planned.step {
+            Step::CreateCredentials {
+                client,
+                replication,
+            } => self.create_credentials(client, replication).await,
+            Step::StoreCredentials(credentials) => self.store_credentials(credentials).await,
+            Step::AddPassword {
+                present,
+                kind,
+                password,
+            } => self.add_password(present, *kind, password).await,
+            Step::Apply(child) => self.apply_child(child).await,
+            Step::RecordRotation { kind, state } => {
+                let field = match kind {
+                    CredentialKind::Client => "client",
+                    CredentialKind::Replication => "replication",
+                };
+                self.decide(|_| Ok(json!({"rotation": {field: state}})))
+                    .await
+            }
+            Step::PushCredentials { member, request } => {
+                let told = self
+                    .remote(member)?
+                    .set_credentials(request.0.clone())
+                    .await;
+                told.map(|_| ()).map_err(|source| Error::Member {
+                    member: member.clone(),
+                    source,
+                })
+            }
+            Step::PushConfig {
+                member,
+                boot,
+                pod_uid,
+                request,
+            } => self.push_config(member, *boot, pod_uid, request).await,
+            Step::SetVoters { after, voters } => {
+                let after = *after;
+                self.decide(|newest| {
+                    let present = newest.status.as_ref().map_or(0, |s| s.voters_generation);
+                    if present != after {
+                        return Err(format!("the voters are at generation {present}"));
+                    }
+                    Ok(json!({"voters": voters, "votersGeneration": after + 1}))
+                })
+                .await
+            }
+            Step::SwitchOver { to, reason } => {
+                let switched =
+                    self.operator
+                        .guards
+                        .switch_over(self.key, Some(to.clone()), *reason);
+                switched.await.map(|_| ()).map_err(Error::SwitchOver)
+            }
+            Step::DeletePod { member, uid } => self.delete_pod(member, uid).await,
+            Step::LabelPod { member, role } => self.label_pod(member, role).await,
+        }
+    }
+
+    async fn create_credentials(
+        &self,
+        client: &NewPassword,
+        replication: &NewPassword,
+    ) -> Result<(), Error> {
+        let credentials = ServerCredentials {
+            client: Ring::first(password(client)),
+            replication: Ring::first(password(replication)),
+            control_token: password(&NewPassword::Generated),
+        };
+        let secret = server_secret(self.set, &credentials);
+        self.apply_child(&child("Secret", &secret, Change::Missing))
+            .await
+    }
+
+    async fn add_password(
+        &self,
+        present: &ServerCredentials,
+        kind: CredentialKind,
+        new: &NewPassword,
+    ) -> Result<(), Error> {
+        let mut next = present.clone();
+        match kind {
+            CredentialKind::Client => next.client = next.client.with_new(password(new)),
+            CredentialKind::Replication => {
+                next.replication = next.replication.with_new(password(new));
+            }
+        }
+        self.replace_credentials(present, &next).await
+    }
+
+    async fn store_credentials(&self, next: &ServerCredentials) -> Result<(), Error> {
+        match &self.observed.credentials {
+            super::observe::Credentials::Found(present) => {
+                self.replace_credentials(present, next).await
+            }
+            super::observe::Credentials::Missing | super::observe::Credentials::Damaged(_) => {
+                Err(overtaken("the Secret of the servers is not what it was"))
+            }
+        }
+    }
+
+    /// Writes new credentials over those that the plan was made from, and over no others: a
+    /// password that members may know already is never overwritten because a cache was behind.
+    async fn replace_credentials(
+        &self,
+        present: &ServerCredentials,
+        next: &ServerCredentials,
+    ) -> Result<(), Error> {
+        let name = names::server_secret(&self.key.name);
+        let api: Api<Secret> = Api::namespaced(self.context.client.clone(), &self.key.namespace);
+        let newest = self
+            .answered("reading", "Secret", &name, api.get(&name))
+            .await?;
+        if read_server_secret(&newest).ok().as_ref() != Some(present) {
+            return Err(overtaken("the Secret of the servers was changed meanwhile"));
+        }
+        let mut child = child("Secret", &server_secret(self.set, next), Change::Wanted);
+        child.object["metadata"]["resourceVersion"] = json!(newest.resource_version());
+        self.apply_child(&child).await
+    }
+
+    async fn apply_child(&self, child: &Child) -> Result<(), Error> {
+        let Child {
+            kind,
+            name,
+            object,
+            change,
+        } = child;
+        let resource = resource(kind);
+        let api: Api<DynamicObject> =
+            Api::namespaced_with(self.context.client.clone(), &self.key.namespace, &resource);
+        if *change == Change::Missing {
+            // The cache holds only objects with our labels; this name may be taken by another.
+            let found = self
+                .answered("looking up", kind, name, api.get_metadata_opt(name))
+                .await?;
+            let ours = |owner: &k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference| {
+                owner.uid == self.set.uid
+            };
+            if found.is_some_and(|f| !f.owner_references().iter().any(ours)) {
+                return Err(Error::NameTaken {
+                    kind,
+                    name: name.clone(),
+                });
+            }
+        }
+        self.context.metrics.wrote(kind);
+        let params = PatchParams::apply(FIELD_MANAGER).force();
+        let patch = Patch::Apply(object);
+        let write = api.patch(name, &params, &patch);
+        self.answered("applying", kind, name, write)
+            .await
+            .map(|_| ())
+    }
+
+    async fn push_config(
+        &self,
+        member: &str,
+        boot: u64,
+        pod_uid: &str,
+        request: &control::proto::SetConfigRequest,
+    ) -> Result<(), Error> {
+        let told = self.remote(member)?.set_config(request.clone()).await;
+        let reply = told.map_err(|source| Error::Member {
+            member: member.to_owned(),
+            source,
+        })?;
+        let before = self.observed.config_answers.get(member);
+        let process_is_older = before.is_some_and(|b| {
+            b.boot == boot && (b.revision < request.revision || b.process_is_older)
+        });
+        let answer = ConfigAnswer {
+            boot,
+            pod_uid: pod_uid.to_owned(),
+            revision: request.revision,
+            refused: reply
+                .refused
+                .into_iter()
+                .map(|r| (r.name, r.message))
+                .collect(),
+            process_is_older,
+        };
+        self.operator.notes(self.key, |notes| {
+            notes.config_answers.insert(member.to_owned(), answer);
+        });
+        Ok(())
+    }
+
+    async fn delete_pod(&self, member: &str, uid: &str) -> Result<(), Error> {
+        if let Some(signature) = pending_move(self.set, self.observed, &self.plan.members, member) {
+            self.operator.notes(self.key, |notes| {
+                notes.relocations.insert(member.to_owned(), signature);
+            });
+        }
+        let api: Api<Pod> = Api::namespaced(self.context.client.clone(), &self.key.namespace);
+        let params = DeleteParams {
+            preconditions: Some(Preconditions {
+                uid: Some(uid.to_owned()),
+                resource_version: None,
+            }),
+            ..DeleteParams::default()
+        };
+        self.context.metrics.wrote("Pod");
+        match self
+            .answered("deleting", "Pod", member, api.delete(member, &params))
+            .await
+        {
+            Err(Error::Api { source, .. }) if is_gone(&source) => Ok(()),
+            other => other.map(|_| ()),
+        }
+    }
+
+    async fn label_pod(&self, member: &str, role: &str) -> Result<(), Error> {
+        let api: Api<Pod> = Api::namespaced(self.context.client.clone(), &self.key.namespace);
+        let patch = json!({"metadata": {"labels": {names::ROLE_LABEL: role}}});
+        let params = PatchParams {
+            field_manager: Some(FIELD_MANAGER.to_owned()),
+            ..PatchParams::default()
+        };
+        self.context.metrics.wrote("Pod");
+        let patch = Patch::Merge(&patch);
+        let write = api.patch_metadata(member, &params, &patch);
+        match self.answered("labelling", "Pod", member, write).await {
+            Err(Error::Api { source, .. }) if is_gone(&source) => Ok(()),
+            other => other.map(|_| ()),
+        }
+    }
+
+    async fn decide(
+        &self,
+        decide: impl Fn(&RedisReplicaSet) -> Result<Value, String> + Send + Sync,
+    ) -> Result<(), Error> {
+        let api = Api::namespaced(self.context.client.clone(), &self.key.namespace);
+        let metrics = &self.context.metrics;
+        swap(&api, self.observed.set.clone(), metrics, decide).await?;
+        Ok(())
+    }
+
+    fn remote(&self, member: &str) -> Result<&Remote, Error> {
+        let view = self.observed.view.members.get(member);
+        view.map(|v| &v.remote).ok_or_else(|| Error::Disconnected {
+            member: member.to_owned(),
+        })
+    }
+
+    async fn answered<T>(
+        &self,
+        doing: &'static str,
+        kind: &'static str,
+        name: &str,
+        request: impl Future<Output = kube::Result<T>>,
+    ) -> Result<T, Error> {
+        match timeout(API_TIMEOUT, request).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(source)) => Err(Error::Api {
+                doing,
+                kind,
+                name: name.to_owned(),
+                source: Box::new(source),
+            }),
+            Err(_) => Err(Error::Timeout {
+                doing,
+                kind,
+                name: name.to_owned(),
+            }),
+        }
+    }
+}
+
+fn overtaken(why: &str) -> Error {
+    Error::Decision(TermError::Overtaken(why.to_owned()))
+}
+
+fn is_gone(error: &kube::Error) -> bool {
+    // 409: the precondition on the UID failed, so the pod that was meant is gone.
+    matches!(error, kube::Error::Api(status) if status.code == 404 || status.code == 409)
+}
+
+fn password(new: &NewPassword) -> Password {
+    match new {
+        NewPassword::Given(password) => password.clone(),
+        NewPassword::Generated => {
+            let bytes: [u8; PASSWORD_BYTES] = rand::random();
+            Password::new(base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(bytes))
+        }
+    }
+}
+
+fn child<T: serde::Serialize + ResourceExt>(
+    kind: &'static str,
+    object: &T,
+    change: Change,
+) -> Child {
+    let mut value = super::plan::json(object);
+    diff::stamp(&mut value);
+    Child {
+        kind,
+        name: object.name_any(),
+        object: value,
+        change,
+    }
+}
+
+/// The API resource of a kind of child.
+fn resource(kind: &str) -> ApiResource {
+    match kind {
+        "StatefulSet" => ApiResource::erase::<StatefulSet>(&()),
+        "Service" => ApiResource::erase::<Service>(&()),
+        "ConfigMap" => ApiResource::erase::<ConfigMap>(&()),
+        "ServiceAccount" => ApiResource::erase::<ServiceAccount>(&()),
+        "NetworkPolicy" => ApiResource::erase::<NetworkPolicy>(&()),
+        "PodDisruptionBudget" => ApiResource::erase::<PodDisruptionBudget>(&()),
+        _ => ApiResource::erase::<Secret>(&()),
+    }
+}

@@ -1,0 +1,87 @@
+//! Why a reconcile failed, and when it is tried again.
+
+use std::time::Duration;
+
+use thiserror::Error;
+
+use crate::{guard::term::TermError, members::remote::CallError};
+
+/// First pause after a failure.
+pub const MIN_RETRY: Duration = Duration::from_millis(500);
+/// Longest pause after failures.
+pub const MAX_RETRY: Duration = Duration::from_secs(60);
+
+/// Why a reconcile failed: one variant for each kind of step that can.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// A write to the API server failed.
+    #[error("{doing} {kind} {name}: {source}")]
+    Api {
+        /// What was done.
+        doing: &'static str,
+        /// To what kind of object.
+        kind: &'static str,
+        /// Its name.
+        name: String,
+        /// The answer.
+        source: Box<kube::Error>,
+    },
+    /// The API server did not answer.
+    #[error("{doing} {kind} {name}: no answer of the API server")]
+    Timeout {
+        /// What was done.
+        doing: &'static str,
+        /// To what kind of object.
+        kind: &'static str,
+        /// Its name.
+        name: String,
+    },
+    /// An object with the name of a child belongs to somebody else.
+    #[error("{kind} {name} belongs to somebody else: rename this set, or remove that object")]
+    NameTaken {
+        /// Its kind.
+        kind: &'static str,
+        /// Its name.
+        name: String,
+    },
+    /// A member did not do what it was told.
+    #[error("{member}: {source}")]
+    Member {
+        /// The member.
+        member: String,
+        /// Why.
+        source: CallError,
+    },
+    /// A member that is to be told something has no connection.
+    #[error("{member} has no control connection")]
+    Disconnected {
+        /// The member.
+        member: String,
+    },
+    /// A decision could not be recorded.
+    #[error("recording a decision: {0}")]
+    Decision(#[from] TermError),
+    /// The mastership was not handed over.
+    #[error("the master does not change: {0}")]
+    SwitchOver(String),
+    /// This operator is the acting one no more.
+    #[error("another operator is acting now")]
+    NotActing,
+}
+
+impl Error {
+    /// The label of the metric.
+    #[must_use]
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Api { .. } => "api",
+            Self::Timeout { .. } => "timeout",
+            Self::NameTaken { .. } => "name_taken",
+            Self::Member { .. } => "member",
+            Self::Disconnected { .. } => "disconnected",
+            Self::Decision(_) => "decision",
+            Self::SwitchOver(_) => "switch_over",
+            Self::NotActing => "not_acting",
+        }
+    }
+}

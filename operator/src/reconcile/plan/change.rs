@@ -1,0 +1,328 @@
+//! At most one change that takes a member away or moves the mastership.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::Node;
+
+use super::{
+    super::{
+        observe::Observed,
+        step::{Planned, Step},
+    },
+    members::MemberFacts,
+};
+use crate::{
+    api::v1alpha1::FailoverReason,
+    guard::view::node_is_ready,
+    placement::{
+        score::{self, Movable, Move, Volume, next_move},
+        spread::{Candidate, Located, Usable, Violation, assess},
+    },
+    rollout::{
+        order::{self, Duty, Health},
+        reason::Reason,
+    },
+    scaling::{self, Sync},
+    set::{Storage, ValidatedSet},
+};
+
+/// What is to change, and what was found.
+#[derive(Clone, Debug)]
+pub struct ChangePlan {
+    /// The steps, at most one of them disruptive.
+    pub steps: Vec<Planned>,
+    /// Members that the StatefulSet shall have now.
+    pub workload_members: u32,
+    /// What scaling wants.
+    pub scaling: scaling::Next,
+    /// What the rollout wants.
+    pub rollout: order::Next,
+    /// What is wrong with the places.
+    pub violations: Vec<Violation>,
+}
+
+/// The plan for number, template and places of the members.
+#[must_use]
+pub fn plan(set: &ValidatedSet, observed: &Observed, members: &[MemberFacts]) -> ChangePlan {
+    let wanted = usize::try_from(set.replicas).unwrap_or_default();
+    let present = observed.workload_replicas.unwrap_or(set.replicas);
+    let existing = usize::try_from(present)
+        .unwrap_or_default()
+        .min(members.len());
+    let scalable: Vec<scaling::Member> = members[..existing].iter().map(scalable).collect();
+    let status = observed.set.status.clone().unwrap_or_default();
+    let scaling = scaling::next(&scalable, &status.voters, wanted);
+    let rollout = order::next(&members.iter().map(replaceable).collect::<Vec<_>>());
+    let nodes: Vec<Candidate> = observed.nodes.values().map(|n| candidate(n)).collect();
+    let places: Vec<Located> = members.iter().map(|m| located(observed, &m.name)).collect();
+    let violations = assess(&set.spread, &places, &nodes);
+    let mut plan = ChangePlan {
+        steps: Vec::new(),
+        workload_members: present,
+        scaling,
+        rollout,
+        violations,
+    };
+    let voters = next_voters(
+        &status.voters,
+        status.voters_generation,
+        &scalable,
+        members,
+        wanted,
+    );
+    if let Some(voters) = voters {
+        let why = format!("the voters become {}", voters.join(", "));
+        let step = Step::SetVoters {
+            after: status.voters_generation,
+            voters,
+        };
+        plan.steps.push(Planned { step, why });
+        return plan;
+    }
+    if resize(&mut plan) == Settled::No || replace(&mut plan, observed) == Settled::No {
+        return plan;
+    }
+    relocate(&mut plan, set, observed, members, &nodes);
+    plan
+}
+
+/// Whether an earlier concern is settled, so that the next one may act.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Settled {
+    Yes,
+    No,
+}
+
+fn scalable(member: &MemberFacts) -> scaling::Member {
+    scaling::Member {
+        name: member.name.clone(),
+        duty: match member.duty {
+            Duty::Master => scaling::Duty::Master,
+            Duty::Replica => scaling::Duty::Replica,
+        },
+        sync: match member.health {
+            Health::InSync => Sync::InSync,
+            Health::Behind | Health::CannotStart | Health::Replacing | Health::Unknown => {
+                Sync::NotInSync
+            }
+        },
+    }
+}
+
+fn replaceable(member: &MemberFacts) -> order::Member {
+    order::Member {
+        name: member.name.clone(),
+        reasons: member.reasons.clone(),
+        duty: member.duty,
+        health: member.health,
+    }
+}
+
+/// The next voters, once everybody who votes has recorded the present ones: two changes at once
+/// could make two majorities that do not meet.
+fn next_voters(
+    recorded: &[String],
+    generation: i64,
+    scalable: &[scaling::Member],
+    members: &[MemberFacts],
+    wanted: usize,
+) -> Option<Vec<String>> {
+    let known = |member: &&MemberFacts| {
+        let voters = member.state.as_ref().and_then(|s| s.voters.as_ref());
+        voters.and_then(|v| i64::try_from(v.generation).ok()) == Some(generation)
+    };
+    let recorded_by = members.iter().filter(|m| m.voter).filter(known).count();
+    let has_master = members
+        .iter()
+        .any(|m| m.duty == Duty::Master && m.health == Health::InSync);
+    if recorded.is_empty() || !has_master || recorded_by < replset::majority(recorded.len()) {
+        return None;
+    }
+    scaling::voters(recorded, scalable, wanted)
+}
+
+fn resize(plan: &mut ChangePlan) -> Settled {
+    match plan.scaling.clone() {
+        scaling::Next::Keep => Settled::Yes,
+        scaling::Next::Resize { to } => {
+            plan.workload_members = u32::try_from(to).unwrap_or(plan.workload_members);
+            Settled::No
+        }
+        scaling::Next::SwitchOver { from, to } => {
+            let why = format!("{from} is beyond the wanted number of members");
+            let step = Step::SwitchOver {
+                to,
+                reason: FailoverReason::ScaleDown,
+            };
+            plan.steps.push(Planned { step, why });
+            Settled::No
+        }
+        scaling::Next::Resign { .. } | scaling::Next::Wait { .. } => Settled::No,
+    }
+}
+
+fn replace(plan: &mut ChangePlan, observed: &Observed) -> Settled {
+    match plan.rollout.clone() {
+        order::Next::Done => Settled::Yes,
+        order::Next::Replace { member, reasons } => {
+            plan.steps.extend(delete(observed, member, &reasons));
+            Settled::No
+        }
+        order::Next::SwitchOver { from, to, reasons } => {
+            let why = format!("{from} must be replaced: {}", words(&reasons));
+            let step = Step::SwitchOver {
+                to,
+                reason: FailoverReason::Rollout,
+            };
+            plan.steps.push(Planned { step, why });
+            Settled::No
+        }
+        order::Next::Wait { .. } => Settled::No,
+    }
+}
+
+fn delete(observed: &Observed, member: String, reasons: &[Reason]) -> Option<Planned> {
+    let pod = observed.pods.get(&member)?;
+    if pod.metadata.deletion_timestamp.is_some() {
+        return None;
+    }
+    let uid = observed.pod_uid(&member)?;
+    Some(Planned {
+        step: Step::DeletePod { member, uid },
+        why: words(reasons),
+    })
+}
+
+fn words(reasons: &[Reason]) -> String {
+    reasons
+        .iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join("; ")
+}
+
+/// Moves one member to a domain with room, when everybody is in sync and it was not tried before
+/// with the same nodes: the scheduler may know a reason against it.
+fn relocate(
+    plan: &mut ChangePlan,
+    set: &ValidatedSet,
+    observed: &Observed,
+    members: &[MemberFacts],
+    nodes: &[Candidate],
+) {
+    if members.iter().any(|m| m.health != Health::InSync) {
+        return;
+    }
+    let movable: Vec<Movable> = members.iter().map(|m| movable(set, observed, m)).collect();
+    let Some(Move {
+        member,
+        topology_key,
+        from,
+        to,
+    }) = next_move(&set.spread, &movable, nodes)
+    else {
+        return;
+    };
+    let signature = move_signature(&from, &to, nodes);
+    if observed.relocations.get(&member) == Some(&signature) {
+        return;
+    }
+    let is_master = members
+        .iter()
+        .any(|m| m.name == member && m.duty == Duty::Master);
+    if is_master {
+        let Some(target) = members.iter().find(|m| m.duty == Duty::Replica) else {
+            return;
+        };
+        let why = format!("{member} must move from {topology_key}={from} to {to}");
+        let step = Step::SwitchOver {
+            to: target.name.clone(),
+            reason: FailoverReason::Placement,
+        };
+        plan.steps.push(Planned { step, why });
+        return;
+    }
+    let sentence = format!("{topology_key}={from} has too many members and {to} has room");
+    let deletion = delete(observed, member, &[Reason::Relocation { sentence }]);
+    plan.steps.extend(deletion);
+}
+
+/// What a move was decided by: tried again only when this changes.
+#[must_use]
+pub fn move_signature(from: &str, to: &str, nodes: &[Candidate]) -> String {
+    let mut usable: Vec<String> = nodes
+        .iter()
+        .filter(|n| n.usable == Usable::Yes)
+        .map(|n| {
+            n.labels
+                .get("kubernetes.io/hostname")
+                .cloned()
+                .unwrap_or_default()
+        })
+        .collect();
+    usable.sort();
+    format!("{from}>{to}@{}", usable.join(","))
+}
+
+/// The signature of the move that this plan would make of `member`; kept by `apply`.
+#[must_use]
+pub fn pending_move(
+    set: &ValidatedSet,
+    observed: &Observed,
+    members: &[MemberFacts],
+    member: &str,
+) -> Option<String> {
+    let nodes: Vec<Candidate> = observed.nodes.values().map(|n| candidate(n)).collect();
+    let movable: Vec<Movable> = members.iter().map(|m| movable(set, observed, m)).collect();
+    let next = next_move(&set.spread, &movable, &nodes)?;
+    (next.member == member).then(|| move_signature(&next.from, &next.to, &nodes))
+}
+
+fn movable(set: &ValidatedSet, observed: &Observed, member: &MemberFacts) -> Movable {
+    Movable {
+        place: located(observed, &member.name),
+        volume: volume(set, observed, &member.name),
+        duty: match member.duty {
+            Duty::Master => score::Duty::Master,
+            Duty::Replica => score::Duty::Replica,
+        },
+    }
+}
+
+/// Whether a member's data can follow it. A volume that is not known counts as bound.
+fn volume(set: &ValidatedSet, observed: &Observed, member: &str) -> Volume {
+    match set.storage {
+        Storage::Ephemeral { .. } => return Volume::Follows,
+        Storage::Persistent { .. } => {}
+    }
+    let spec = observed.volumes.get(member).and_then(|v| v.spec.as_ref());
+    match spec {
+        Some(spec) if spec.node_affinity.is_none() => Volume::Follows,
+        Some(_) | None => Volume::Bound,
+    }
+}
+
+fn located(observed: &Observed, member: &str) -> Located {
+    let labels = observed
+        .node_of(member)
+        .map(|n| n.metadata.labels.clone().unwrap_or_default());
+    Located {
+        member: member.to_owned(),
+        labels,
+    }
+}
+
+fn candidate(node: &Node) -> Candidate {
+    let spec = node.spec.clone().unwrap_or_default();
+    let blocks = |taint: &k8s_openapi::api::core::v1::Taint| {
+        matches!(taint.effect.as_str(), "NoSchedule" | "NoExecute")
+    };
+    let blocked = spec.unschedulable == Some(true) || spec.taints.iter().flatten().any(blocks);
+    let usable = if node_is_ready(node) && !blocked {
+        Usable::Yes
+    } else {
+        Usable::No
+    };
+    let labels: BTreeMap<String, String> = node.metadata.labels.clone().unwrap_or_default();
+    Candidate { labels, usable }
+}

@@ -1,0 +1,214 @@
+//! What to do about a set: `(ValidatedSet, Observed) → ordered steps, each with its reason`.
+//!
+//! Pure: no client, no clock, no randomness. Failover is not planned here; it cannot wait for a
+//! reconcile, see `guard`.
+//!
+//! Order: credentials, child objects, what members must know (passwords, configuration), voters,
+//! then at most one step that takes a member away or moves the mastership: scaling before rollout
+//! before placement, because each leaves less to do for the next. While anything is unknown about
+//! a member, no such step is planned.
+//!
+//! Reading order: `members` (facts in the words of the pure modules), `secrets`, `change`.
+
+pub mod change;
+pub mod members;
+pub mod secrets;
+
+use std::{collections::BTreeMap, time::Duration};
+
+use serde_json::Value;
+
+use super::{
+    diff::{self, Change},
+    observe::Observed,
+    step::{Child, Planned, Step},
+};
+use crate::{
+    api::names,
+    placement::spread::Violation,
+    resources::{self, Desired},
+    rollout, scaling,
+    set::{Activity, ValidatedSet},
+};
+use members::{MemberFacts, facts};
+use secrets::SecretsPlan;
+
+/// What to do, and what was found on the way.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The steps, in order.
+    pub steps: Vec<Planned>,
+    /// The members, in order.
+    pub members: Vec<MemberFacts>,
+    /// The rotation of both credentials.
+    pub secrets: SecretsPlan,
+    /// What scaling wants.
+    pub scaling: scaling::Next,
+    /// What the rollout wants.
+    pub rollout: rollout::order::Next,
+    /// What is wrong with the places.
+    pub violations: Vec<Violation>,
+    /// When time alone may change this plan.
+    pub wake_after: Option<Duration>,
+}
+
+/// The plan for a set.
+#[must_use]
+pub fn plan(set: &ValidatedSet, observed: &Observed) -> Plan {
+    let members = facts(set, observed);
+    let secrets = secrets::plan(set, observed, &members);
+    let change = change::plan(set, observed, &members);
+    let mut steps = Vec::new();
+    if set.activity == Activity::Active {
+        steps.extend(secrets.store.iter().cloned());
+        if secrets.ready {
+            steps.extend(children(set, observed, &secrets, change.workload_members));
+            steps.extend(secrets.push.iter().cloned());
+            steps.extend(configuration(set, observed, &members));
+            steps.extend(change.steps);
+            steps.extend(role_labels(observed, &members));
+        }
+    }
+    Plan {
+        steps,
+        members,
+        wake_after: secrets.wake_after,
+        secrets,
+        scaling: change.scaling,
+        rollout: change.rollout,
+        violations: change.violations,
+    }
+}
+
+/// Child objects that are not as they should be.
+fn children(
+    set: &ValidatedSet,
+    observed: &Observed,
+    secrets: &SecretsPlan,
+    workload_members: u32,
+) -> Vec<Planned> {
+    let Desired {
+        service_account,
+        config_map,
+        headless_service,
+        master_service,
+        replicas_service,
+        network_policy,
+        disruption_budget,
+        workload,
+    } = resources::build(set, workload_members);
+    let mut wanted: Vec<(&'static str, Value)> = Vec::new();
+    wanted.extend(secrets.published.iter().map(|s| ("Secret", json(s))));
+    wanted.extend(service_account.iter().map(|a| ("ServiceAccount", json(a))));
+    wanted.push(("ConfigMap", json(&config_map)));
+    wanted.push(("Service", json(&headless_service)));
+    wanted.push(("Service", json(&master_service)));
+    wanted.push(("Service", json(&replicas_service)));
+    wanted.push(("NetworkPolicy", json(&network_policy)));
+    wanted.push(("PodDisruptionBudget", json(&disruption_budget)));
+    wanted.push(("StatefulSet", json(&workload)));
+    wanted
+        .into_iter()
+        .filter_map(|(kind, object)| child(observed, kind, object))
+        .collect()
+}
+
+/// The step that applies an object, unless it is as wanted.
+pub(super) fn child(observed: &Observed, kind: &'static str, mut object: Value) -> Option<Planned> {
+    diff::stamp(&mut object);
+    let name = object["metadata"]["name"]
+        .as_str()
+        .unwrap_or_default()
+        .to_owned();
+    let change = diff::change(&object, observed.children.get(&(kind, name.clone())));
+    let why = match &change {
+        Change::None => return None,
+        Change::Missing => format!("{kind} {name} does not exist"),
+        Change::Wanted => format!("{kind} {name} shall change"),
+        Change::Drift { path } => format!("{kind} {name} was changed at {path}"),
+    };
+    let step = Step::Apply(Box::new(Child {
+        kind,
+        name,
+        object,
+        change,
+    }));
+    Some(Planned { step, why })
+}
+
+pub(super) fn json<T: serde::Serialize>(object: &T) -> Value {
+    serde_json::to_value(object)
+        .expect("objects of the API have string keys only, so they are JSON")
+}
+
+/// Members that run with another configuration than the set's.
+fn configuration(set: &ValidatedSet, observed: &Observed, members: &[MemberFacts]) -> Vec<Planned> {
+    let revision = u64::try_from(set.generation).unwrap_or_default();
+    let directive = |(name, value): (&String, &String)| control::proto::Directive {
+        name: name.clone(),
+        value: value.clone(),
+    };
+    let request = control::proto::SetConfigRequest {
+        revision,
+        directives: set.config.iter().map(directive).collect(),
+    };
+    let untold = members.iter().filter_map(|member| {
+        let state = member.state.as_ref()?;
+        let answered = observed
+            .config_answers
+            .get(&member.name)
+            .is_some_and(|a| a.boot == state.boot && a.revision == revision);
+        if answered && state.config_revision == revision {
+            return None;
+        }
+        Some(Planned {
+            step: Step::PushConfig {
+                member: member.name.clone(),
+                boot: state.boot,
+                pod_uid: observed.pod_uid(&member.name).unwrap_or_default(),
+                request: request.clone(),
+            },
+            why: format!(
+                "{} has configuration {}, the spec is at {revision}",
+                member.name, state.config_revision
+            ),
+        })
+    });
+    untold.collect()
+}
+
+/// Pods whose label does not name their role.
+fn role_labels(observed: &Observed, members: &[MemberFacts]) -> Vec<Planned> {
+    let labels: BTreeMap<&str, &str> = members
+        .iter()
+        .filter(|m| m.state.is_some())
+        .map(|m| (m.name.as_str(), m.role_label()))
+        .collect();
+    let wrong = observed.pods.iter().filter_map(|(name, pod)| {
+        let role = *labels.get(name.as_str())?;
+        let present = pod
+            .metadata
+            .labels
+            .as_ref()
+            .and_then(|l| l.get(names::ROLE_LABEL));
+        if present.map(String::as_str) == Some(role) || pod.metadata.deletion_timestamp.is_some() {
+            return None;
+        }
+        let role: &'static str = match role {
+            "master" => "master",
+            "replica" => "replica",
+            _ => "none",
+        };
+        Some(Planned {
+            step: Step::LabelPod {
+                member: name.clone(),
+                role,
+            },
+            why: format!("{name} is {role} now"),
+        })
+    });
+    wrong.collect()
+}
+
+#[cfg(test)]
+mod tests;

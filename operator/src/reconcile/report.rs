@@ -1,0 +1,289 @@
+//! Tells what really happened: conditions, member table, events, metrics.
+//!
+//! Called last, whether the steps were done or failed. It writes the status only when something
+//! that people read has changed; the figures that always move (`offset`, `lag`) go along then. It
+//! never writes what is decided elsewhere: term, master, voters, failovers, phases of a rotation.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::{
+    Api, Resource, ResourceExt,
+    api::{Patch, PatchParams},
+    runtime::events::{Event, EventType},
+};
+use serde_json::{Map, Value, json};
+use tokio::time::timeout;
+use tracing::warn;
+
+use super::{
+    error::Error,
+    observe::Observed,
+    plan::{Plan, members::MemberFacts},
+    step::{Planned, Step},
+};
+use crate::{
+    api::{
+        RedisReplicaSet, STATUS_FIELD_MANAGER,
+        duration::DurationText,
+        names,
+        v1alpha1::{MemberStatus, RedisReplicaSetStatus},
+    },
+    context::{API_TIMEOUT, Context, SetKey},
+    guard::view::{lag_ms, position},
+    status::conditions::{Finding, Truth, merge},
+};
+
+/// Where the zone of a node is.
+const ZONE_LABEL: &str = "topology.kubernetes.io/zone";
+
+/// What a reconcile came to.
+pub struct Outcome<'a> {
+    /// What was seen.
+    pub observed: &'a Observed,
+    /// What was planned; `None` when the spec cannot be followed.
+    pub plan: Option<&'a Plan>,
+    /// What it means.
+    pub findings: Vec<Finding>,
+    /// How many steps were done.
+    pub done: usize,
+    /// Why not all of them.
+    pub failure: Option<&'a Error>,
+}
+
+/// Writes status and events.
+///
+/// # Errors
+/// When the status cannot be written.
+pub async fn report(context: &Context, key: &SetKey, outcome: &Outcome<'_>) -> Result<(), Error> {
+    let set = &outcome.observed.set;
+    let before = set.status.clone().unwrap_or_default();
+    let after = status(&before, outcome);
+    events(context, set, &before.conditions, &after.conditions, outcome).await;
+    if settled(&before) == settled(&after) {
+        return Ok(());
+    }
+    let patch = json!({"status": owned(&before, &after)});
+    let api: Api<RedisReplicaSet> = Api::namespaced(context.client.clone(), &key.namespace);
+    let params = PatchParams {
+        field_manager: Some(STATUS_FIELD_MANAGER.to_owned()),
+        ..PatchParams::default()
+    };
+    context.metrics.wrote("RedisReplicaSet/status");
+    let patch = Patch::Merge(&patch);
+    let write = api.patch_status(&key.name, &params, &patch);
+    let (doing, kind) = ("reporting on", "RedisReplicaSet");
+    match timeout(API_TIMEOUT, write).await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(kube::Error::Api(status))) if status.code == 404 => Ok(()),
+        Ok(Err(source)) => Err(Error::Api {
+            doing,
+            kind,
+            name: key.name.clone(),
+            source: Box::new(source),
+        }),
+        Err(_) => Err(Error::Timeout {
+            doing,
+            kind,
+            name: key.name.clone(),
+        }),
+    }
+}
+
+/// The status after this reconcile.
+fn status(before: &RedisReplicaSetStatus, outcome: &Outcome<'_>) -> RedisReplicaSetStatus {
+    let observed = outcome.observed;
+    let generation = observed.set.metadata.generation;
+    let mut after = before.clone();
+    after.observed_generation = generation;
+    after.conditions = merge(
+        &before.conditions,
+        &outcome.findings,
+        generation,
+        observed.now,
+    );
+    let Some(plan) = outcome.plan else {
+        return after;
+    };
+    let name = observed.set.name_any();
+    after.selector = Some(names::selector_text(&name));
+    after.replicas = i32::try_from(observed.pods.len()).unwrap_or(i32::MAX);
+    let ready = plan.members.iter().filter(|m| m.ready).count();
+    after.ready_members = Some(format!("{ready}/{}", observed.set.spec.replicas));
+    after.config_revision = generation.map(|g| g.to_string());
+    after.members = plan.members.iter().map(|m| member(observed, m)).collect();
+    let rotation = &mut after.rotation;
+    rotation
+        .client
+        .members
+        .clone_from(&plan.secrets.client_members);
+    rotation
+        .replication
+        .members
+        .clone_from(&plan.secrets.replication_members);
+    let [client, replication] = plan.secrets.next_at.clone();
+    (rotation.client.next_at, rotation.replication.next_at) = (client, replication);
+    after
+}
+
+fn member(observed: &Observed, facts: &MemberFacts) -> MemberStatus {
+    let node = observed.node_of(&facts.name);
+    let pod = observed.pods.get(&facts.name);
+    let state = facts.state.as_deref();
+    let signed = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+    let image = pod.and_then(|p| p.spec.as_ref()).and_then(|s| {
+        s.containers
+            .iter()
+            .find(|c| c.name == names::SERVER_CONTAINER)?
+            .image
+            .clone()
+    });
+    MemberStatus {
+        name: facts.name.clone(),
+        role: facts.role(),
+        ready: facts.ready,
+        node: pod.and_then(|p| p.spec.as_ref()?.node_name.clone()),
+        zone: node.and_then(|n| n.labels().get(ZONE_LABEL).cloned()),
+        term: state.map(|s| signed(position(s).term.0)),
+        offset: state.map(|s| signed(position(s).offset.0)),
+        lag: state.map(|s| DurationText::from(std::time::Duration::from_millis(lag_ms(s)))),
+        vote: facts.voter && state.is_some_and(|s| s.vote() == control::proto::Vote::Granted),
+        incarnation: None,
+        config_revision: state.map(|s| s.config_revision.to_string()),
+        secret_revision: state.map(|s| signed(s.secret_revision)),
+        image,
+        message: facts.trouble.clone(),
+    }
+}
+
+/// A status without the figures that always move.
+fn settled(status: &RedisReplicaSetStatus) -> RedisReplicaSetStatus {
+    let mut settled = status.clone();
+    for member in &mut settled.members {
+        (member.term, member.offset, member.lag) = (None, None, None);
+    }
+    settled
+}
+
+/// The patch for the fields that reports own, `null` where one is gone.
+fn owned(before: &RedisReplicaSetStatus, after: &RedisReplicaSetStatus) -> Value {
+    const OWNED: [&str; 7] = [
+        "observedGeneration",
+        "conditions",
+        "selector",
+        "replicas",
+        "readyMembers",
+        "configRevision",
+        "members",
+    ];
+    let value =
+        |status: &RedisReplicaSetStatus| serde_json::to_value(status).unwrap_or_else(|_| json!({}));
+    let (before, after) = (value(before), value(after));
+    let mut patch = Map::new();
+    for field in OWNED {
+        if before.get(field) != after.get(field) {
+            patch.insert(
+                field.to_owned(),
+                after.get(field).cloned().unwrap_or(Value::Null),
+            );
+        }
+    }
+    for kind in ["client", "replication"] {
+        for field in ["members", "nextAt"] {
+            let old = before.pointer(&format!("/rotation/{kind}/{field}"));
+            let new = after.pointer(&format!("/rotation/{kind}/{field}"));
+            if old != new {
+                let rotation = patch.entry("rotation").or_insert_with(|| json!({}));
+                rotation[kind][field] = new.cloned().unwrap_or(Value::Null);
+            }
+        }
+    }
+    Value::Object(patch)
+}
+
+/// Events for what was done, and for conditions whose truth changed.
+async fn events(
+    context: &Context,
+    set: &RedisReplicaSet,
+    before: &[Condition],
+    after: &[Condition],
+    outcome: &Outcome<'_>,
+) {
+    let steps = outcome.plan.map(|p| p.steps.as_slice()).unwrap_or_default();
+    let mut told: Vec<Event> = steps
+        .iter()
+        .take(outcome.done)
+        .filter_map(step_event)
+        .collect();
+    for condition in after {
+        let old = before.iter().find(|c| c.type_ == condition.type_);
+        if old.is_some_and(|c| c.status == condition.status && c.reason == condition.reason) {
+            continue;
+        }
+        if condition.type_ != "Ready" && condition.type_ != "Stalled" {
+            continue;
+        }
+        let bad = (condition.type_ == "Ready") == (condition.status != Truth::True.as_str());
+        let message = format!(
+            "{} is {}: {}",
+            condition.type_, condition.status, condition.message
+        );
+        told.push(event(&condition.reason, &message, "Report", bad));
+    }
+    if let Some(error) = outcome.failure {
+        told.push(event("Failed", &error.to_string(), "Reconcile", true));
+    }
+    let reference = set.object_ref(&());
+    for event in told {
+        context.metrics.wrote("Event");
+        let publish = context.recorder.publish(&event, &reference);
+        if let Ok(Err(error)) = timeout(API_TIMEOUT, publish).await {
+            warn!(%error, "event not published");
+        }
+    }
+}
+
+fn step_event(planned: &Planned) -> Option<Event> {
+    let reason = match &planned.step {
+        Step::SwitchOver { .. } => "SwitchedOver",
+        Step::DeletePod { .. } => "ReplacedPod",
+        Step::SetVoters { .. } => "VotersChanged",
+        Step::AddPassword { .. } => "RotationStarted",
+        Step::CreateCredentials { .. } => "CredentialsCreated",
+        Step::StoreCredentials(_)
+        | Step::Apply(_)
+        | Step::RecordRotation { .. }
+        | Step::PushCredentials { .. }
+        | Step::PushConfig { .. }
+        | Step::LabelPod { .. } => return None,
+    };
+    let subject = match &planned.step {
+        Step::DeletePod { member, .. } => format!("{member}: {}", planned.why),
+        Step::SwitchOver { to, .. } => format!("to {to}: {}", planned.why),
+        Step::SetVoters { .. }
+        | Step::AddPassword { .. }
+        | Step::CreateCredentials { .. }
+        | Step::StoreCredentials(_)
+        | Step::Apply(_)
+        | Step::RecordRotation { .. }
+        | Step::PushCredentials { .. }
+        | Step::PushConfig { .. }
+        | Step::LabelPod { .. } => planned.why.clone(),
+    };
+    Some(event(reason, &subject, "Reconcile", false))
+}
+
+/// Longest note of an event that the API server takes, in characters.
+const MAX_NOTE_CHARS: usize = 900;
+
+fn event(reason: &str, note: &str, action: &str, bad: bool) -> Event {
+    Event {
+        type_: if bad {
+            EventType::Warning
+        } else {
+            EventType::Normal
+        },
+        reason: reason.to_owned(),
+        note: Some(note.chars().take(MAX_NOTE_CHARS).collect()),
+        action: action.to_owned(),
+        secondary: None,
+    }
+}

@@ -1,0 +1,298 @@
+//! What a reconcile found, as conditions. Pure.
+
+use super::conditions::{Finding, Truth};
+use crate::{
+    api::v1alpha1::{ConditionType, Reason},
+    failover::health::Verdict,
+    guard::view::{Stuck, View},
+    placement::spread::Violation,
+    reconcile::{
+        plan::{Plan, members::MemberFacts},
+        validate::InvalidSpec,
+    },
+    rollout::order::{Duty, Health, Next as Rollout},
+    scaling::Next as Scaling,
+    set::{Activity, ValidatedSet},
+};
+
+/// Why a reconcile did not reach its end.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Failure {
+    /// A name is taken: the user must act.
+    NameTaken(String),
+    /// Something that is tried again.
+    Passing(String),
+}
+
+/// The findings about a set whose spec can be followed.
+#[must_use]
+pub fn findings(
+    set: &ValidatedSet,
+    view: &View,
+    plan: &Plan,
+    failure: Option<&Failure>,
+) -> Vec<Finding> {
+    let available = available(view, plan);
+    let progress = progress(set, plan, &available, failure);
+    let mut found = vec![
+        ready(&available, &progress),
+        available,
+        progress,
+        quorum(set, plan),
+        placement(plan),
+        secrets(plan),
+        paused(set),
+    ];
+    found.extend(stalled(view, plan, failure));
+    found
+}
+
+/// The findings about a set whose spec cannot be followed: what runs goes on running.
+#[must_use]
+pub fn invalid(error: &InvalidSpec) -> Vec<Finding> {
+    let message = error.to_string();
+    [
+        (ConditionType::Ready, Truth::False),
+        (ConditionType::Progressing, Truth::False),
+        (ConditionType::Stalled, Truth::True),
+    ]
+    .map(|(kind, truth)| Finding::new(kind, truth, Reason::InvalidSpec, &message))
+    .to_vec()
+}
+
+fn available(view: &View, plan: &Plan) -> Finding {
+    let kind = ConditionType::Available;
+    let master = plan.members.iter().find(|m| m.duty == Duty::Master);
+    let serves = |m: &&MemberFacts| m.state.as_ref().is_some_and(|s| s.serving);
+    if let Some(master) = master.filter(serves) {
+        let message = format!("{} serves", master.name);
+        return Finding::new(kind, Truth::True, Reason::MasterServing, &message);
+    }
+    let why = match &view.stuck {
+        Some(Stuck::Waiting(why) | Stuck::DataLost(why)) => why.as_str(),
+        None => "no member says that it serves as master",
+    };
+    match &view.verdict {
+        None => Finding::new(
+            kind,
+            Truth::Unknown,
+            Reason::Unknown,
+            "no member was asked yet",
+        ),
+        Some(Verdict::NeverHadOne) => Finding::new(kind, Truth::False, Reason::Bootstrapping, why),
+        Some(Verdict::Unsure { .. }) => Finding::new(kind, Truth::Unknown, Reason::NoMaster, why),
+        Some(
+            Verdict::Serving { .. } | Verdict::Released(_) | Verdict::Gone(_) | Verdict::Missed(_),
+        ) => Finding::new(kind, Truth::False, Reason::FailingOver, why),
+    }
+}
+
+/// Whether the set is on its way to what the spec asks for; `False` means that it is there.
+fn progress(
+    set: &ValidatedSet,
+    plan: &Plan,
+    available: &Finding,
+    failure: Option<&Failure>,
+) -> Finding {
+    let kind = ConditionType::Progressing;
+    let going = |reason, message: &str| Finding::new(kind, Truth::True, reason, message);
+    if let Some(Failure::NameTaken(why) | Failure::Passing(why)) = failure {
+        return going(Reason::ApplyFailed, why);
+    }
+    if set.activity == Activity::Paused {
+        return Finding::new(
+            kind,
+            Truth::False,
+            Reason::PausedByUser,
+            "spec.paused is set",
+        );
+    }
+    if available.reason == Reason::Bootstrapping {
+        return going(Reason::Bootstrapping, &available.message);
+    }
+    match &plan.scaling {
+        Scaling::Keep => {}
+        Scaling::Resize { to } => return going(Reason::Scaling, &format!("to {to} members")),
+        Scaling::SwitchOver { from, to } => {
+            return going(Reason::Scaling, &format!("{from} hands over to {to} first"));
+        }
+        Scaling::Resign { member } => {
+            return going(
+                Reason::Scaling,
+                &format!("{member} gives up its vote first"),
+            );
+        }
+        Scaling::Wait { why } => return going(Reason::Scaling, why),
+    }
+    match &plan.rollout {
+        Rollout::Done => {}
+        Rollout::Replace { member, reasons } => {
+            let why = reasons.first().map(ToString::to_string).unwrap_or_default();
+            return going(
+                Reason::RollingOut,
+                &format!("{member} is being replaced: {why}"),
+            );
+        }
+        Rollout::SwitchOver { from, to, .. } => {
+            return going(Reason::RollingOut, &format!("{from} hands over to {to}"));
+        }
+        Rollout::Wait { why } => return going(Reason::RollingOut, why),
+    }
+    match plan.members.iter().find(|m| m.health != Health::InSync) {
+        Some(member) => going(Reason::MembersNotReady, &not_in_sync(member)),
+        None => Finding::new(kind, Truth::False, Reason::AsSpecified, "as the spec asks"),
+    }
+}
+
+fn not_in_sync(member: &MemberFacts) -> String {
+    let name = &member.name;
+    match (&member.trouble, member.health) {
+        (Some(trouble), _) => format!("{name}: {trouble}"),
+        (None, Health::Replacing) => format!("the pod of {name} is being made"),
+        (None, Health::Behind) => format!("{name} is catching up"),
+        (None, Health::Unknown) => format!("{name} cannot be asked"),
+        (None, Health::CannotStart) => format!("{name} cannot start"),
+        (None, Health::InSync) => format!("{name} is in sync"),
+    }
+}
+
+fn ready(available: &Finding, progress: &Finding) -> Finding {
+    let kind = ConditionType::Ready;
+    if available.truth != Truth::True {
+        return Finding {
+            kind,
+            ..available.clone()
+        };
+    }
+    match progress.truth {
+        Truth::False => Finding::new(
+            kind,
+            Truth::True,
+            Reason::AsSpecified,
+            "all members are in sync",
+        ),
+        Truth::True | Truth::Unknown => Finding {
+            kind,
+            truth: Truth::False,
+            ..progress.clone()
+        },
+    }
+}
+
+fn quorum(set: &ValidatedSet, plan: &Plan) -> Finding {
+    let kind = ConditionType::QuorumHealthy;
+    let total = usize::try_from(set.replicas).unwrap_or_default();
+    let there = plan
+        .members
+        .iter()
+        .filter(|m| m.health == Health::InSync)
+        .count();
+    let needed = replset::majority(total);
+    let missing: Vec<&str> = plan
+        .members
+        .iter()
+        .filter(|m| m.health != Health::InSync)
+        .map(|m| m.name.as_str())
+        .collect();
+    let message = format!("{there} of {total} members are in sync");
+    let named = if missing.is_empty() {
+        message
+    } else {
+        format!("{message}; missing: {}", missing.join(", "))
+    };
+    if total < replset::LEASE_MIN_VOTERS {
+        return Finding::new(kind, Truth::False, Reason::TooFewForMajority, &named);
+    }
+    match there {
+        n if n > needed => Finding::new(kind, Truth::True, Reason::MajorityPresent, &named),
+        n if n == needed => Finding::new(kind, Truth::False, Reason::MembersNotReady, &named),
+        _ => Finding::new(kind, Truth::False, Reason::MajorityMissing, &named),
+    }
+}
+
+fn placement(plan: &Plan) -> Finding {
+    let kind = ConditionType::PlacementSatisfied;
+    let unplaced = |v: &Violation| match v {
+        Violation::Unplaced { .. } => true,
+        Violation::Crowded { .. } | Violation::Unlabelled { .. } => false,
+    };
+    let mut sentences: Vec<String> = plan.violations.iter().map(Violation::sentence).collect();
+    let pending = plan
+        .members
+        .iter()
+        .filter_map(|m| m.trouble.as_ref().map(|t| format!("{}: {t}", m.name)));
+    let reason = if plan.violations.iter().any(unplaced) {
+        sentences.extend(pending);
+        Reason::Unschedulable
+    } else {
+        Reason::DomainsShared
+    };
+    if sentences.is_empty() {
+        return Finding::new(
+            kind,
+            Truth::True,
+            Reason::Spread,
+            "members are spread as asked",
+        );
+    }
+    Finding::new(kind, Truth::False, reason, &sentences.join("; "))
+}
+
+fn secrets(plan: &Plan) -> Finding {
+    let kind = ConditionType::SecretsCurrent;
+    if let Some(problem) = &plan.secrets.problem {
+        let missing = problem.contains("does not exist");
+        let reason = if missing {
+            Reason::SecretMissing
+        } else {
+            Reason::SecretInvalid
+        };
+        return Finding::new(kind, Truth::False, reason, problem);
+    }
+    if plan.secrets.waiting.is_empty() {
+        return Finding::new(
+            kind,
+            Truth::True,
+            Reason::Current,
+            "no rotation is going on",
+        );
+    }
+    Finding::new(
+        kind,
+        Truth::False,
+        Reason::Rotating,
+        &plan.secrets.waiting.join("; "),
+    )
+}
+
+fn paused(set: &ValidatedSet) -> Finding {
+    let kind = ConditionType::Paused;
+    match set.activity {
+        Activity::Paused => {
+            let message = "nothing is done for this set, failover included";
+            Finding::new(kind, Truth::True, Reason::PausedByUser, message)
+        }
+        Activity::Active => Finding::new(kind, Truth::False, Reason::NotPaused, ""),
+    }
+}
+
+fn stalled(view: &View, plan: &Plan, failure: Option<&Failure>) -> Option<Finding> {
+    let kind = ConditionType::Stalled;
+    if let Some(Stuck::DataLost(why)) = &view.stuck {
+        return Some(Finding::new(kind, Truth::True, Reason::AllDataLost, why));
+    }
+    if let Some(Failure::NameTaken(why)) = failure {
+        return Some(Finding::new(kind, Truth::True, Reason::NameTaken, why));
+    }
+    let problem = plan
+        .secrets
+        .problem
+        .as_ref()
+        .filter(|_| !plan.secrets.ready)?;
+    Some(Finding::new(
+        kind,
+        Truth::True,
+        Reason::SecretMissing,
+        problem,
+    ))
+}
