@@ -5,7 +5,7 @@
 //!
 //! The top `depth` bits of a hash choose a segment, the bits below choose a bucket in it ([`super::segment`]). A full
 //! segment grows by about a sixth, at 56 buckets it splits in two; a segment that empties shrinks and joins its sibling.
-//! So the load stays at 72–92 % at any size, no step touches more than one segment (about 800 entries, whose memory is
+//! So the load stays between 70 and 90 % at any size, 80 % on average, no step touches more than one segment (about 800 entries, whose memory is
 //! mostly not even read), and the directory, 16 bytes per segment, doubles or halves by a plain copy.
 //!
 //! Everything lies in **hash order** up to buckets, so a position in the hash space is a cursor that no growth
