@@ -56,8 +56,34 @@ pub trait ReplicationHost {
     /// Number of replicas that have acknowledged the stream up to `offset`.
     fn acknowledged_by(&self, offset: u64) -> usize;
 
+    /// `FAILOVER`: hands the role over to a replica, without losing a write.
+    fn failover(&mut self, request: FailoverRequest) -> Result<(), CommandError>;
+
+    /// `FAILOVER ABORT`.
+    fn failover_abort(&mut self) -> Result<(), CommandError>;
+
     /// `PSYNC replid offset FAILOVER`: our master asks us to take over.
     fn accept_failover(&mut self, replid: &[u8]) -> Result<(), CommandError>;
+}
+
+/// Whether the switch goes on when the time is over although the target has not caught up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AtDeadline {
+    /// It is given up.
+    Abort,
+    /// It goes on (`FORCE`); writes may be lost.
+    GoOn,
+}
+
+/// What FAILOVER asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FailoverRequest {
+    /// `TO host port`.
+    pub target: Option<(String, u16)>,
+    /// `TIMEOUT milliseconds`.
+    pub timeout: Option<Duration>,
+    /// `FORCE`.
+    pub at_deadline: AtDeadline,
 }
 
 /// Role of this server, as ROLE shows it.

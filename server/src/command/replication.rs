@@ -9,7 +9,7 @@ use super::{
     args::{self, is},
     effects::{Failover, Next, PsyncRequest},
     error::CommandResult,
-    host::RoleView,
+    host::{AtDeadline, FailoverRequest, RoleView},
     session::{ReplicaHello, Switch},
 };
 
@@ -56,6 +56,12 @@ pub const COMMANDS: &[CommandSpec] = &[
         .doc(
             "3.0.0",
             "An internal command for configuring the replication stream.",
+        ),
+    CommandSpec::new("failover", Group::Server, -1, failover)
+        .flags(Flags::ADMIN.with(Flags::NOSCRIPT).with(Flags::STALE))
+        .doc(
+            "6.2.0",
+            "Starts a coordinated failover from a server to one of its replicas.",
         ),
     CommandSpec::new("wait", Group::Generic, 3, wait)
         .flags(Flags::BLOCKING)
@@ -130,6 +136,44 @@ fn psync(cx: &mut Context<'_>, args: Args<'_>) -> CommandResult {
         offset,
         failover,
     }));
+    Ok(())
+}
+
+fn failover(cx: &mut Context<'_>, args: Args<'_>) -> CommandResult {
+    if args.len() == 2 && is(&args[1], "ABORT") {
+        cx.host.failover_abort()?;
+        cx.reply.ok();
+        return Ok(());
+    }
+    let mut request = FailoverRequest {
+        target: None,
+        timeout: None,
+        at_deadline: AtDeadline::Abort,
+    };
+    let mut words = args.iter().skip(1);
+    while let Some(word) = words.next() {
+        if is(word, "TO") && request.target.is_none() {
+            let (host, port) = words.next().zip(words.next()).ok_or(CommandError::SYNTAX)?;
+            let port = args::integer(port)
+                .ok()
+                .and_then(|port| u16::try_from(port).ok());
+            let port = port.ok_or(CommandError::new("ERR Invalid port"))?;
+            request.target = Some((String::from_utf8_lossy(host).into_owned(), port));
+        } else if is(word, "TIMEOUT") && request.timeout.is_none() {
+            let ms = args::integer(words.next().ok_or(CommandError::SYNTAX)?)?;
+            let ms = u64::try_from(ms).ok().filter(|ms| *ms > 0);
+            let ms = ms.ok_or(CommandError::new(
+                "ERR FAILOVER timeout must be greater than 0",
+            ))?;
+            request.timeout = Some(Duration::from_millis(ms));
+        } else if is(word, "FORCE") {
+            request.at_deadline = AtDeadline::GoOn;
+        } else {
+            return Err(CommandError::SYNTAX);
+        }
+    }
+    cx.host.failover(request)?;
+    cx.reply.ok();
     Ok(())
 }
 

@@ -58,6 +58,7 @@ fn housekeeping(engine: &Engine) {
         .core
         .replication
         .tick(monotonic_ms, ping_period, backlog_ttl);
+    state.core.check_failover();
     state.finish_batch();
 }
 

@@ -19,6 +19,7 @@ pub mod clock;
 pub mod cron;
 pub mod dropper;
 mod execute;
+mod failover;
 mod host;
 pub mod saving;
 pub mod stats;

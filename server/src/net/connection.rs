@@ -25,7 +25,7 @@ use crate::{
     },
     engine::{Engine, Lease, Origin, Verdict, clients::ClientHandle, clock},
     persistence::snapshot,
-    replication::sender::Handover,
+    replication::{sender::Handover, state::Role},
 };
 
 /// A batch ends early when its replies exceed this, so that one pipeline cannot hold the lock or
@@ -33,6 +33,10 @@ use crate::{
 const MAX_BATCH_REPLY_BYTES: usize = 1024 * 1024;
 /// Commands executed under one lock, at most.
 const MAX_BATCH_REQUESTS: usize = 1024;
+
+/// What a blocked client gets when this server stops being a master.
+const UNBLOCKED: &str = "UNBLOCKED force unblock from blocking operation, instance state changed \
+                         (master -> replica?)";
 
 /// A client's connection.
 pub struct Connection<S> {
@@ -404,11 +408,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let deadline = timeout.map(|timeout| tokio::time::Instant::now() + timeout);
         let offset = self.session.last_write_offset;
         self.engine.lock().core.begin_wait(&self.handle);
-        let reached = loop {
-            let reached = self.engine.lock().core.replication.acknowledged_by(offset);
+        let answer = loop {
+            let reached = {
+                let state = self.engine.lock();
+                if *state.core.replication.role() != Role::Master {
+                    break Err(UNBLOCKED);
+                }
+                state.core.replication.acknowledged_by(offset)
+            };
             let over = deadline.is_some_and(|at| tokio::time::Instant::now() >= at);
             if reached >= count as usize || over || self.handle.is_closing() {
-                break reached;
+                break Ok(reached);
             }
             let sleep = async {
                 match deadline {
@@ -422,9 +432,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             }
         };
         self.engine.lock().core.end_wait(&self.handle);
-        let mut reply = Vec::new();
-        resp::ReplyWriter::new(&mut reply, self.session.version).integer(reached as i64);
-        self.unsent.extend_from_slice(&reply);
+        let mut reply = resp::ReplyWriter::new(&mut self.unsent, self.session.version);
+        match answer {
+            Ok(reached) => reply.integer(reached as i64),
+            Err(text) => reply.error(text),
+        }
         // Closed while waiting: the close must be seen by the next turn.
         if self.handle.is_closing() {
             self.handle.close();

@@ -19,6 +19,7 @@
 //! Read next: `identity.rs`, `backlog.rs`, `state.rs`, `sender.rs`, `replica/mod.rs`.
 
 pub mod backlog;
+pub mod handover;
 pub mod identity;
 pub mod replica;
 pub mod sender;

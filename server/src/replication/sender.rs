@@ -148,20 +148,22 @@ impl Sender {
     }
 
     /// How the request is answered; the replica is attached under the same lock.
-    /// `None` where this server is a replica itself and has no link to its master.
+    /// `None` where this server is a replica without a link to its master, or hands its role over.
     fn decide(&self, request: &PsyncRequest) -> Option<SyncDecision> {
         let mut state = self.engine.lock();
-        if state.core.replication.has_no_link_to_its_master() {
+        let replication = &state.core.replication;
+        let busy = *replication.handover() != super::handover::Handover::None;
+        if busy || replication.has_no_link_to_its_master() {
             return None;
         }
         let decision = state.core.replication.decide(request);
         self.count(&mut state.core.stats, request, &decision);
-        if let SyncDecision::Continue { position, .. } = decision {
-            state
-                .core
-                .replication
-                .attach(self.replica(ReplicaState::Online, position));
-        }
+        let replica = match decision {
+            SyncDecision::Continue { position, .. } => self.replica(ReplicaState::Online, position),
+            // Its place is set when its snapshot begins.
+            SyncDecision::Full => self.replica(ReplicaState::WaitSnapshot, 0),
+        };
+        state.core.replication.attach(replica);
         Some(decision)
     }
 
@@ -444,6 +446,7 @@ impl Sender {
             replica.state = ReplicaState::Online;
             replica.wake.notify_one();
         }
+        state.core.check_failover();
         state.core.wake_waiters();
     }
 }

@@ -3,10 +3,11 @@
 use crate::{
     command::{
         CommandError,
-        host::{ReplicationHost, RoleView},
+        host::{FailoverRequest, ReplicationHost, RoleView},
     },
     engine::{Core, clock},
     replication::{
+        handover::Handover,
         identity::ReplId,
         state::{LinkState, ReplicaState, Role},
     },
@@ -17,6 +18,11 @@ impl ReplicationHost for Core {
         if self.config.fleet.managed {
             return Err(CommandError::new(
                 "ERR REPLICAOF is not allowed: the role of this server is managed by its operator",
+            ));
+        }
+        if *self.replication.handover() != Handover::None {
+            return Err(CommandError::new(
+                "ERR REPLICAOF not allowed while failing over.",
             ));
         }
         match (master, self.replication.role()) {
@@ -67,6 +73,19 @@ impl ReplicationHost for Core {
 
     fn acknowledged_by(&self, offset: u64) -> usize {
         self.replication.acknowledged_by(offset)
+    }
+
+    fn failover(&mut self, request: FailoverRequest) -> Result<(), CommandError> {
+        if self.config.fleet.managed {
+            return Err(CommandError::new(
+                "ERR FAILOVER is not allowed: the role of this server is managed by its operator",
+            ));
+        }
+        self.begin_failover(request)
+    }
+
+    fn failover_abort(&mut self) -> Result<(), CommandError> {
+        self.abort_failover()
     }
 
     fn accept_failover(&mut self, replid: &[u8]) -> Result<(), CommandError> {

@@ -8,12 +8,10 @@
 //! Every wait ends at once when the role changes (`Shared::role_changed`), and nothing is applied
 //! unless, under the lock, the server still follows the same master in the same history.
 
-use std::{
-    io::{self, Read},
-    sync::Arc,
-    thread,
-    time::Duration,
-};
+mod follow;
+mod load;
+
+use std::{io, sync::Arc, thread, time::Duration};
 
 use thiserror::Error;
 use tokio::{
@@ -24,19 +22,14 @@ use tokio::{
 
 use super::{
     handshake::{self, Action, Handshake, HandshakeError, Position, Settings, Takeover},
-    streaming::{StreamBuffer, Taken},
-    transfer::{self, Framing, Payload, TransferError},
+    transfer::TransferError,
 };
 use crate::{
-    command::{args::is, session::Session},
-    engine::{Engine, Origin, State, clock},
-    keyspace::ExpiryRule,
-    persistence::{
-        loader::{Dataset, DatasetSink, ExpiredKeys},
-        rdb::{decode, error::RdbError, reader::Reader},
-    },
+    engine::{Engine, State, clock},
+    persistence::rdb::error::RdbError,
     replication::{
-        identity::{History, ReplId},
+        handover::Handover,
+        identity::ReplId,
         state::{LinkState, Role},
     },
 };
@@ -47,10 +40,6 @@ const FIRST_RETRY: Duration = Duration::from_millis(50);
 const MAX_RETRY: Duration = Duration::from_secs(1);
 /// Time between acknowledgements.
 const ACK_PERIOD: Duration = Duration::from_secs(1);
-/// Commands applied under one lock.
-const MAX_COMMANDS_PER_LOCK: usize = 512;
-/// Bytes of the snapshot between two updates of what INFO shows.
-const PROGRESS_BYTES: u64 = 4 * 1024 * 1024;
 
 /// Why a link ended.
 #[derive(Debug, Error)]
@@ -149,6 +138,10 @@ impl Link {
                     continue;
                 }
                 LinkError::Stream(_) => self.distrust = Trust::Nothing,
+                LinkError::Handshake(HandshakeError::TakeoverRejected(_)) => {
+                    let refused = self.locked(&target, |state| state.core.failover_refused());
+                    drop(refused);
+                }
                 LinkError::Io { .. }
                 | LinkError::Silent { .. }
                 | LinkError::Handshake(_)
@@ -231,6 +224,7 @@ impl Link {
         self.set_state(&target, LinkState::Handshake);
         let settings = self.settings(&target)?;
         let action = self.shake_hands(&target, &mut wire, settings)?;
+        self.locked(&target, |state| state.core.end_failover())?;
         match action {
             Action::Continue(id) => {
                 tracing::info!("the master lets us continue (partial synchronization)");
@@ -276,7 +270,10 @@ impl Link {
                 },
                 announce_ip: config.replication.announce_ip.clone().into_bytes(),
                 position,
-                failover: Takeover::No,
+                failover: match replication.handover() {
+                    Handover::InProgress => Takeover::Requested,
+                    Handover::None | Handover::WaitingForSync(_) => Takeover::No,
+                },
             }
         })
     }
@@ -380,199 +377,6 @@ impl Link {
             }
         }
     }
-
-    /// Receives a snapshot aside and puts it in the place of the old dataset.
-    fn load(
-        &self,
-        target: &mut Target,
-        wire: &mut Wire,
-        position: Option<Position>,
-    ) -> Result<(), LinkError> {
-        let framing = loop {
-            let line = self.line(target, wire)?;
-            if let Some(framing) = transfer::header(&line)? {
-                break framing;
-            }
-        };
-        tracing::info!(
-            ?framing,
-            "the master sends a snapshot (full synchronization)"
-        );
-        self.locked(target, |state| {
-            if let Some(following) = state.core.replication.following_mut() {
-                following.link = LinkState::Sync;
-                following.sync_read_bytes = 0;
-                following.sync_total_bytes = match framing {
-                    Framing::Length(length) => length,
-                    Framing::Mark(_) => 0,
-                };
-            }
-        })?;
-        let dataset = self.receive(target, wire, framing)?;
-        let history = match position {
-            Some(Position { id, offset }) => History {
-                id,
-                offset,
-                previous: None,
-            },
-            // The master has no offsets: a history that nobody can continue.
-            None => History::new(ReplId::from_random(rand::random())),
-        };
-        let id = history.id;
-        let keys = dataset.summary.keys;
-        self.locked(target, |state| {
-            state.keyspace.replace_data(dataset.keyspace);
-            state.core.replication.replace_history(history);
-            state
-                .core
-                .replication
-                .set_stream_db(dataset.facts.stream_db);
-            state.finish_batch();
-        })?;
-        target.history = id;
-        tracing::info!(keys, "the snapshot is loaded and in place");
-        Ok(())
-    }
-
-    /// Loads the snapshot's bytes into a dataset of its own.
-    fn receive(
-        &self,
-        target: &Target,
-        wire: &mut Wire,
-        framing: Framing,
-    ) -> Result<Dataset, LinkError> {
-        let (mut sink, limits) = self.locked(target, |state| {
-            let empty = state.keyspace.empty_like();
-            let sink = DatasetSink::new(empty, clock::unix_ms(), ExpiredKeys::Keep);
-            (sink, state.core.encoding_limits)
-        })?;
-        let source = LinkReader {
-            link: self,
-            target,
-            wire,
-            read: 0,
-            shown: 0,
-            last_newline_ms: clock::monotonic_ms(),
-        };
-        let mut reader = Reader::new(Payload::new(source, framing));
-        let summary = decode::load(&mut reader, &limits, &mut sink)?;
-        let (payload, rest) = reader.into_parts();
-        let (mut source, left) = payload.into_parts();
-        let stream = match framing {
-            Framing::Length(_) if left == 0 && rest.is_empty() => Vec::new(),
-            Framing::Length(_) => return Err(TransferError::End.into()),
-            Framing::Mark(mark) => {
-                transfer::take_mark(&mark, rest, &mut source).map_err(|source| {
-                    LinkError::Io {
-                        doing: "receiving a snapshot",
-                        source,
-                    }
-                })??
-            }
-        };
-        // What came behind the snapshot belongs to the stream, before anything still unread.
-        let behind = std::mem::take(&mut source.wire.unread);
-        source.wire.unread = [stream, behind].concat();
-        Ok(sink.finish(summary))
-    }
-
-    /// Applies the stream until the link ends.
-    fn stream(&self, target: &Target, wire: Wire) -> Result<std::convert::Infallible, LinkError> {
-        let Wire {
-            mut stream,
-            unread,
-            timeout,
-        } = wire;
-        let mut buffer = StreamBuffer::new(unread);
-        let mut session = Session::internal();
-        session.db = self
-            .locked(target, |state| state.core.replication.stream_db())?
-            .unwrap_or(0);
-        let mut last_ack_ms = i64::MIN / 2;
-        let mut last_data_ms = clock::monotonic_ms();
-        let doing = "following the master";
-        loop {
-            let ack = self.apply(target, &mut buffer, &mut session)?;
-            let now_ms = clock::monotonic_ms();
-            if ack == Ack::Asked || now_ms - last_ack_ms >= ACK_PERIOD.as_millis() as i64 {
-                last_ack_ms = now_ms;
-                let ack = self.acknowledgement(target)?;
-                self.wait(target, doing, timeout, stream.write_all(&ack))?;
-            }
-            let until_ack = ACK_PERIOD.as_millis() as i64 - (now_ms - last_ack_ms);
-            let pause = Duration::from_millis(until_ack.max(1) as u64);
-            match self.wait(target, doing, pause, stream.readable()) {
-                Ok(()) => {}
-                Err(LinkError::Silent { .. }) => {
-                    if clock::monotonic_ms() - last_data_ms > timeout.as_millis() as i64 {
-                        return Err(LinkError::Silent { doing });
-                    }
-                    continue;
-                }
-                Err(error) => return Err(error),
-            }
-            match buffer.fill(|room| stream.try_read(room)) {
-                Ok(0) => {
-                    let source = io::ErrorKind::UnexpectedEof.into();
-                    return Err(LinkError::Io { doing, source });
-                }
-                Ok(_) => last_data_ms = clock::monotonic_ms(),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(source) => return Err(LinkError::Io { doing, source }),
-            }
-        }
-    }
-
-    /// Runs the commands that the buffer holds and forwards their bytes.
-    fn apply(
-        &self,
-        target: &Target,
-        buffer: &mut StreamBuffer,
-        session: &mut Session,
-    ) -> Result<Ack, LinkError> {
-        let mut ack = Ack::NotAsked;
-        let mut replies = Vec::new();
-        loop {
-            let more = self.locked(target, |state| {
-                state.begin_batch();
-                // The master decides what has expired: its commands see every key.
-                let now_ms = state.now_ms();
-                state.keyspace.set_context(now_ms, ExpiryRule::Ignore);
-                let more = apply_some(state, buffer, session, &mut replies, &mut ack);
-                let now_ms = clock::monotonic_ms();
-                let replication = &mut state.core.replication;
-                replication.append_raw(buffer.applied());
-                replication.set_stream_db(Some(session.db));
-                let offset = replication.offset();
-                if let Some(following) = replication.following_mut() {
-                    following.last_io_ms = Some(now_ms);
-                    following.read_offset = offset + buffer.unapplied_bytes();
-                }
-                state.finish_batch();
-                more
-            })?;
-            buffer.drop_applied();
-            match more? {
-                Taken::Command => {}
-                Taken::NeedMore => return Ok(ack),
-            }
-        }
-    }
-
-    fn acknowledgement(&self, target: &Target) -> Result<Vec<u8>, LinkError> {
-        let offset = self.locked(target, |state| state.core.replication.offset())?;
-        let digits = resp::format_i64(i64::try_from(offset).unwrap_or(i64::MAX));
-        let mut out = Vec::new();
-        resp::encode_command(&mut out, [b"REPLCONF".as_slice(), b"ACK", &digits]);
-        Ok(out)
-    }
-}
-
-/// Whether the master wants to know our offset now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Ack {
-    Asked,
-    NotAsked,
 }
 
 fn follows(state: &State, target: &Target) -> bool {
@@ -584,88 +388,5 @@ fn follows(state: &State, target: &Target) -> bool {
                 && f.port == target.port
                 && replication.history().id == target.history
         }
-    }
-}
-
-/// Runs as many commands as one lock may; answers whether there may be more.
-fn apply_some(
-    state: &mut State,
-    buffer: &mut StreamBuffer,
-    session: &mut Session,
-    replies: &mut Vec<u8>,
-    ack: &mut Ack,
-) -> Result<Taken, resp::ProtocolError> {
-    for _ in 0..MAX_COMMANDS_PER_LOCK {
-        if buffer.take()? == Taken::NeedMore {
-            return Ok(Taken::NeedMore);
-        }
-        let args = buffer.args();
-        let word = |i: usize, name: &str| args.get(i).is_some_and(|arg| is(arg, name));
-        if word(0, "REPLCONF") {
-            if word(1, "GETACK") {
-                *ack = Ack::Asked;
-            }
-        } else {
-            replies.clear();
-            let _verdict = state.execute(session, args, replies, Origin::Master);
-            if replies.first() == Some(&b'-') {
-                let error = replies.escape_ascii().to_string();
-                let command = args.get(0).unwrap_or_default().escape_ascii().to_string();
-                tracing::error!(command, error, "a command of the master failed here");
-            }
-        }
-        if session.transaction.is_none() {
-            buffer.mark_applied();
-        }
-    }
-    Ok(Taken::Command)
-}
-
-/// The socket as the loader reads it: shows progress and keeps the master from timing us out.
-struct LinkReader<'a> {
-    link: &'a Link,
-    target: &'a Target,
-    wire: &'a mut Wire,
-    read: u64,
-    shown: u64,
-    last_newline_ms: i64,
-}
-
-impl LinkReader<'_> {
-    fn note(&mut self, count: usize) -> Result<(), LinkError> {
-        self.read += count as u64;
-        let now_ms = clock::monotonic_ms();
-        if self.read - self.shown >= PROGRESS_BYTES {
-            self.shown = self.read;
-            self.link.locked(self.target, |state| {
-                if let Some(following) = state.core.replication.following_mut() {
-                    following.sync_read_bytes = self.read;
-                    following.last_io_ms = Some(now_ms);
-                }
-            })?;
-        }
-        if now_ms - self.last_newline_ms >= ACK_PERIOD.as_millis() as i64 {
-            self.last_newline_ms = now_ms;
-            self.link.send(self.target, self.wire, b"\n")?;
-        }
-        Ok(())
-    }
-}
-
-impl Read for LinkReader<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = if self.wire.unread.is_empty() {
-            let read = self.wire.stream.read(buffer);
-            self.link
-                .wait(self.target, "receiving a snapshot", self.wire.timeout, read)
-                .map_err(io::Error::other)?
-        } else {
-            let count = buffer.len().min(self.wire.unread.len());
-            buffer[..count].copy_from_slice(&self.wire.unread[..count]);
-            self.wire.unread.drain(..count);
-            count
-        };
-        self.note(count).map_err(io::Error::other)?;
-        Ok(count)
     }
 }

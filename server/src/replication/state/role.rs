@@ -1,0 +1,104 @@
+//! Changes of role and of history, and what time does to both.
+
+use std::time::Duration;
+
+use super::{
+    Backlog, Continuable, Following, Handover, History, LinkState, ReplId, Replication, Role,
+};
+
+/// Changes of role and history.
+impl Replication {
+    /// `REPLICAOF host port`: the data and the history are kept, so that the new master may let us
+    /// continue.
+    pub fn follow(&mut self, host: String, port: u16, monotonic_ms: i64) {
+        self.role = Role::Replica(Following {
+            host,
+            port,
+            link: LinkState::Connect,
+            last_io_ms: None,
+            down_since_ms: Some(monotonic_ms),
+            sync_total_bytes: 0,
+            sync_read_bytes: 0,
+            read_offset: self.history.offset,
+        });
+        self.ensure_backlog();
+        // The selected database stays: the new master may go on in the middle of our stream.
+        self.disconnect_replicas();
+    }
+
+    /// `REPLICAOF NO ONE`: a new id, the old one remembered. `id` is used where one is given (a
+    /// managed server's ids carry its term).
+    pub fn promote(&mut self, id: Option<ReplId>) {
+        let id = id.unwrap_or_else(|| self.make_id());
+        self.ensure_backlog();
+        self.role = Role::Master;
+        self.continuable = Continuable::Yes;
+        self.history.shift(id);
+        self.stream_db = None;
+        self.disconnect_replicas();
+    }
+
+    /// A dataset was loaded at the start that belongs to this place of a history. A master goes on
+    /// under a new id and serves those who know the old one; a replica asks to continue.
+    pub fn restore(&mut self, id: ReplId, offset: u64, stream_db: Option<u32>) {
+        self.replace_history(History {
+            id,
+            offset,
+            previous: None,
+        });
+        match self.role {
+            Role::Master => {
+                let id = self.make_id();
+                self.history.shift(id);
+            }
+            Role::Replica(_) => self.stream_db = stream_db,
+        }
+    }
+
+    /// Periodic work of a master: a PING in the stream every `ping_period`, and the end of a backlog
+    /// that no replica has used for `backlog_ttl` (zero: never). A replica keeps its backlog, and
+    /// its master's PINGs are in the stream already.
+    pub fn tick(&mut self, monotonic_ms: i64, ping_period: Duration, backlog_ttl: Duration) {
+        if self.role != Role::Master {
+            return;
+        }
+        if !self.replicas.is_empty() {
+            self.lonely_since_ms = None;
+            let due = monotonic_ms - self.pinged_ms >= ping_period.as_millis() as i64;
+            if due && self.handover == Handover::None {
+                self.pinged_ms = monotonic_ms;
+                self.append_ping();
+            }
+            return;
+        }
+        let since_ms = *self.lonely_since_ms.get_or_insert(monotonic_ms);
+        let over = monotonic_ms - since_ms > backlog_ttl.as_millis() as i64;
+        if over && !backlog_ttl.is_zero() && self.backlog.is_some() {
+            tracing::info!("the backlog is freed: no replica has used it for repl-backlog-ttl");
+            self.backlog = None;
+            self.continuable = Continuable::No;
+            let id = self.make_id();
+            self.history = History {
+                offset: self.history.offset,
+                ..History::new(id)
+            };
+        }
+    }
+
+    /// Our master goes on with our history, perhaps under a new id.
+    pub fn adopt_id(&mut self, id: ReplId) {
+        if id != self.history.id {
+            self.history.shift(id);
+            self.disconnect_replicas();
+        }
+    }
+
+    /// A full synchronization, or a load at start, put another history in place.
+    pub fn replace_history(&mut self, history: History) {
+        self.backlog = Some(Backlog::new(history.offset, self.backlog_limit));
+        self.history = history;
+        self.continuable = Continuable::Yes;
+        self.stream_db = None;
+        self.disconnect_replicas();
+    }
+}
