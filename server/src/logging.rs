@@ -1,15 +1,18 @@
 //! Structured logs by `tracing`, to standard output or a file, at the configured level.
 
-use std::fs::OpenOptions;
+use std::{fs::OpenOptions, sync::OnceLock};
 
 use tracing_subscriber::{
-    EnvFilter, fmt::MakeWriter, layer::SubscriberExt, util::SubscriberInitExt,
+    EnvFilter, Registry, fmt::MakeWriter, layer::SubscriberExt, reload, util::SubscriberInitExt,
 };
 
 use crate::{
     config::{Config, LogLevel},
     server::StartError,
 };
+
+/// The way to change the filter of a running server.
+static FILTER: OnceLock<reload::Handle<EnvFilter, Registry>> = OnceLock::new();
 
 /// Installs the subscriber. `RUST_LOG` overrides `loglevel`.
 pub fn start(config: &Config) -> Result<(), StartError> {
@@ -33,13 +36,27 @@ fn install<W>(filter: EnvFilter, writer: W)
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
+    let (filter, handle) = reload::Layer::new(filter);
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(writer)
         .with_ansi(false);
-    let _already_installed = tracing_subscriber::registry()
+    let installed = tracing_subscriber::registry()
         .with(filter)
         .with(lines)
         .try_init();
+    if installed.is_ok() {
+        // Only the subscriber that is installed has a filter worth changing.
+        let _first = FILTER.set(handle);
+    }
+}
+
+/// Changes the level of a running server.
+pub fn set_level(level: LogLevel) {
+    if let Some(handle) = FILTER.get()
+        && let Err(error) = handle.reload(EnvFilter::new(filter_of(level)))
+    {
+        tracing::warn!(%error, "the log level could not be changed");
+    }
 }
 
 /// The filter of a `loglevel`; libraries stay at warnings.

@@ -18,10 +18,16 @@ use crate::{
     },
     config::{Config, Loaded},
     engine::{
-        Core, Engine, Shared, clock, cron, dropper::Dropper, encoding_limits, saving::Saving,
-        stats::Stats, users::Users,
+        Core, Engine, Shared, clock, cron,
+        dropper::Dropper,
+        encoding_limits,
+        facts::{About, EngineSource},
+        saving::Saving,
+        stats::Stats,
+        users::Users,
     },
     keyspace::Keyspace,
+    metrics,
     net::{io_threads, listener},
     persistence::{
         loader::{self, DatasetSink, ExpiredKeys, LoadError},
@@ -99,14 +105,16 @@ impl Server {
             path: dir.clone(),
             source,
         })?;
-        let listeners = bind_all(&config)?;
+        let listeners = bind_all(&config, config.net.port)?;
+        let metrics = bind_all(&config, config.net.metrics_port)?;
         let threads = config.net.io_threads as usize;
         let mut users = Users::default();
         users.set_requirepass(config.security.requirepass.as_bytes());
-        let core = Core {
+        let mut core = Core {
             users,
             replication: Replication::new(rand::random(), &config),
             stats: Stats::default(),
+            about: About::new(rand::random(), 0),
             saving: Saving::new(clock::unix_ms() / 1000),
             dropper: Dropper::start().map_err(StartError::Thread)?,
             pause: None,
@@ -117,12 +125,18 @@ impl Server {
             config,
         };
         let keyspace = Keyspace::new(core.config.memory.databases, rand::random());
+        let mut keyspace = keyspace;
+        prepare(&mut keyspace, &mut core);
         let engine = Engine::new(keyspace, core, rand::random());
         load(&engine)?;
         snapshot::start(engine.clone()).map_err(StartError::Thread)?;
         link::start(engine.clone()).map_err(StartError::Thread)?;
         io_threads::spawn("cron".to_owned(), cron::run(engine.clone()))
             .map_err(StartError::Thread)?;
+        if !metrics.is_empty() {
+            let source = Arc::new(EngineSource(engine.clone()));
+            metrics::http::start(metrics, source).map_err(StartError::Thread)?;
+        }
         io_threads::start(&engine, listeners, threads).map_err(StartError::Thread)?;
         Ok(Self { engine })
     }
@@ -246,8 +260,19 @@ fn load(engine: &Engine) -> Result<(), StartError> {
     Ok(())
 }
 
-fn bind_all(config: &Config) -> Result<Vec<std::net::TcpListener>, StartError> {
-    if config.net.port == 0 {
+/// What must hold before the first command: limits from the configuration, and what an empty
+/// server needs.
+fn prepare(keyspace: &mut Keyspace, core: &mut Core) {
+    keyspace
+        .memory_mut()
+        .set_limit(core.config.memory.max_memory_bytes);
+    core.about.startup_bytes = keyspace.memory_mut().refresh(clock::unix_ms()).allocated;
+    core.shared.input_limits.set(&core.config.net);
+}
+
+/// Listeners for `port` on the addresses of `bind`.
+fn bind_all(config: &Config, port: u16) -> Result<Vec<std::net::TcpListener>, StartError> {
+    if port == 0 {
         return Ok(Vec::new());
     }
     let mut listeners = Vec::new();
@@ -258,7 +283,7 @@ fn bind_all(config: &Config) -> Result<Vec<std::net::TcpListener>, StartError> {
             "::*" => "::",
             other => other,
         };
-        let mut resolved = (host, config.net.port)
+        let mut resolved = (host, port)
             .to_socket_addrs()
             .map_err(|_| StartError::BindAddress(word.host.clone()))?;
         let address = resolved

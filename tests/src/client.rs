@@ -2,13 +2,15 @@
 //! by the `redis` crate's parser. One blocking connection, no retries, a deadline on everything.
 
 use std::{
-    io::Write,
+    io::{ErrorKind, Read, Write},
     net::{SocketAddr, TcpStream},
     time::Duration,
 };
 
 use anyhow::Context;
 use redis::{Parser, Value};
+
+use crate::servers::eventually;
 
 /// Longest wait for a reply.
 const REPLY_DEADLINE: Duration = Duration::from_secs(30);
@@ -36,6 +38,45 @@ impl Client {
     /// Sends bytes as they are.
     pub fn send_raw(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
         Ok(self.stream.write_all(bytes)?)
+    }
+
+    /// Reads exactly `count` bytes. Do not mix with replies that are still on their way.
+    pub fn read_raw(&mut self, count: usize) -> anyhow::Result<Vec<u8>> {
+        let mut bytes = vec![0; count];
+        self.stream.read_exact(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// Reads until the server closes the connection.
+    pub fn read_to_end(&mut self) -> anyhow::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        self.stream.read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// Whether nothing comes for so long.
+    pub fn is_silent_for(&mut self, duration: Duration) -> anyhow::Result<bool> {
+        self.stream.set_read_timeout(Some(duration))?;
+        let silent = match self.stream.peek(&mut [0]) {
+            Ok(_) => false,
+            Err(error) => {
+                matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)
+            }
+        };
+        self.stream.set_read_timeout(Some(REPLY_DEADLINE))?;
+        Ok(silent)
+    }
+
+    /// Repeats a command until its reply is what `accepts` wants, and answers that reply.
+    pub fn until(
+        &mut self,
+        command: &str,
+        accepts: impl Fn(&str) -> bool,
+    ) -> anyhow::Result<String> {
+        eventually(command, REPLY_DEADLINE, || {
+            let text = self.text(command)?;
+            Ok(accepts(&text).then_some(text))
+        })
     }
 
     /// Reads one reply; an error reply is a value (`Value::ServerError`).

@@ -86,6 +86,7 @@ pub struct Server {
     program: Program,
     child: Child,
     folder: TempDir,
+    file: Option<PathBuf>,
     options: Vec<String>,
 }
 
@@ -93,18 +94,36 @@ impl Server {
     /// Starts `program` without persistence and waits until it answers; `options` come last and so
     /// win: `["--save", "900 1"]`.
     pub fn start(program: Program, options: &[&str]) -> anyhow::Result<Self> {
+        Self::start_from(program, None, options)
+    }
+
+    /// The same with a configuration file, which comes before all options.
+    pub fn start_with_file(
+        program: Program,
+        file: &Path,
+        options: &[&str],
+    ) -> anyhow::Result<Self> {
+        Self::start_from(program, Some(file), options)
+    }
+
+    fn start_from(
+        program: Program,
+        file: Option<&Path>,
+        options: &[&str],
+    ) -> anyhow::Result<Self> {
         let folder = TempDir::with_prefix("redfleet-test-")?;
         let options = options
             .iter()
             .map(|word| (*word).to_owned())
             .collect::<Vec<_>>();
         let port = free_port()?;
-        let child = spawn(program, port, folder.path(), &options)?;
+        let child = spawn(program, file, port, folder.path(), &options)?;
         let mut server = Self {
             port,
             program,
             child,
             folder,
+            file: file.map(Path::to_owned),
             options,
         };
         server.wait_ready()?;
@@ -171,7 +190,14 @@ impl Server {
 
     /// Starts it again on the same port and folder.
     pub fn restart(&mut self) -> anyhow::Result<()> {
-        self.child = spawn(self.program, self.port, self.folder.path(), &self.options)?;
+        let file = self.file.as_deref();
+        self.child = spawn(
+            self.program,
+            file,
+            self.port,
+            self.folder.path(),
+            &self.options,
+        )?;
         self.wait_ready()
     }
 
@@ -210,14 +236,20 @@ impl Drop for Server {
     }
 }
 
-fn spawn(program: Program, port: u16, folder: &Path, options: &[String]) -> anyhow::Result<Child> {
+fn spawn(
+    program: Program,
+    file: Option<&Path>,
+    port: u16,
+    folder: &Path,
+    options: &[String],
+) -> anyhow::Result<Child> {
     let path = program.path()?;
     let log = fs::File::options()
         .create(true)
         .append(true)
         .open(folder.join("server.log"))?;
     let mut command = Command::new(&path);
-    command.args(["--port", &port.to_string(), "--bind", "127.0.0.1"]);
+    command.args(file).args(["--port", &port.to_string(), "--bind", "127.0.0.1"]);
     command.arg("--dir").arg(folder).args(["--save", ""]);
     command
         .args(["--repl-diskless-sync-delay", "0"])

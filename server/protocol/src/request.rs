@@ -219,6 +219,14 @@ impl RequestParser {
         &self.spans
     }
 
+    /// The bytes that [`Self::spans`] refer to where that is not the input: an inline request with quotes.
+    pub fn scratch(&self) -> Option<&[u8]> {
+        match self.source {
+            Source::Input => None,
+            Source::Scratch => Some(&self.scratch),
+        }
+    }
+
     /// Arguments of the last request; `buf` is what was given to [`Self::parse`].
     #[inline]
     pub fn args<'a>(&'a self, buf: &'a [u8]) -> Args<'a> {

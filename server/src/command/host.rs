@@ -6,12 +6,22 @@
 
 use std::time::Duration;
 
-use super::{CommandError, session::Session};
+use super::{
+    CommandError,
+    session::{Session, Switch},
+};
+use crate::{
+    config::{Locality, Permission},
+    keyspace::Keyspace,
+};
 
 /// Everything a command may ask. Implemented by the engine.
-pub trait Host: AuthHost + ClientHost + ReplicationHost + SavingHost {}
+pub trait Host:
+    AuthHost + ClientHost + ConfigHost + ReplicationHost + SavingHost + ServerHost
+{
+}
 
-impl<T: AuthHost + ClientHost + ReplicationHost + SavingHost> Host for T {}
+impl<T: AuthHost + ClientHost + ConfigHost + ReplicationHost + SavingHost + ServerHost> Host for T {}
 
 /// Users and passwords.
 pub trait AuthHost {
@@ -109,6 +119,44 @@ pub enum RoleView {
     },
 }
 
+/// The configuration.
+pub trait ConfigHost {
+    /// Names and values of the directives that match any of the patterns.
+    fn config_get(&self, patterns: &[&str]) -> Vec<(String, String)>;
+
+    /// Changes all the directives or none, and puts the change in force.
+    fn config_set(
+        &mut self,
+        pairs: &[(&str, &str)],
+        client: Locality,
+        keyspace: &mut Keyspace,
+    ) -> Result<(), CommandError>;
+
+    /// Writes what is in force to the configuration file.
+    fn config_rewrite(&self) -> Result<(), CommandError>;
+
+    /// Sets the counters of INFO to zero.
+    fn reset_stats(&mut self);
+}
+
+/// The server as a whole.
+pub trait ServerHost {
+    /// The text of INFO for these sections.
+    fn info(&self, sections: &[&str], keyspace: &Keyspace, now_ms: i64) -> String;
+
+    /// Unix seconds of the last good snapshot.
+    fn last_save_s(&self) -> i64;
+
+    /// Who may use DEBUG.
+    fn debug_permission(&self) -> Permission;
+
+    /// Stops everybody for so long.
+    fn debug_sleep(&self, duration: Duration);
+
+    /// Whether expired keys are removed before somebody asks for them.
+    fn set_active_expire(&mut self, wanted: Switch);
+}
+
 /// Other connections.
 pub trait ClientHost {
     /// One line for each connection, as `CLIENT LIST` shows them.
@@ -128,6 +176,9 @@ pub trait ClientHost {
 
     /// Ends a pause.
     fn unpause(&mut self);
+
+    /// Ends the blocking command of another client; on if there was one.
+    fn unblock(&mut self, id: u64, how: Unblock) -> Switch;
 }
 
 /// Result of `CLIENT KILL`.
@@ -136,7 +187,16 @@ pub struct Killed {
     /// Connections closed.
     pub count: u64,
     /// Whether the caller's own connection was among them; it closes after its reply.
-    pub own: super::session::Switch,
+    pub own: Switch,
+}
+
+/// What a client gets that is unblocked by another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unblock {
+    /// The same as if its time had run out.
+    Timeout,
+    /// An error.
+    Error,
 }
 
 /// What a pause holds back.
@@ -177,5 +237,5 @@ pub struct ClientFilter {
     /// Connected for at least so many seconds.
     pub min_age_s: Option<u64>,
     /// Leave the caller out.
-    pub skip_me: super::session::Switch,
+    pub skip_me: Switch,
 }

@@ -27,8 +27,12 @@ pub mod session;
 pub mod spec;
 pub mod table;
 
+pub mod config;
+pub mod connection;
+pub mod introspection;
 pub mod replication;
 pub mod saving;
+pub mod server;
 pub mod string;
 pub mod transaction;
 

@@ -33,6 +33,8 @@ pub struct Session {
     pub transaction: Option<Transaction>,
     /// Keys watched for EXEC.
     pub watched: WatchSet,
+    /// Id of the last command in the table, `usize::MAX` before the first.
+    pub last_command: usize,
     /// Replication offset after this client's last write, for `WAIT`.
     pub last_write_offset: u64,
     /// What a replica said by `REPLCONF` before `PSYNC`.
@@ -142,6 +144,7 @@ impl Session {
             reply_mode: ReplyMode::On,
             transaction: None,
             watched: WatchSet::default(),
+            last_command: usize::MAX,
             last_write_offset: 0,
             replica: None,
             no_evict: Switch::Off,
@@ -149,6 +152,12 @@ impl Session {
             address,
             local_address,
         }
+    }
+
+    /// Whether the peer is a program on this machine.
+    pub fn is_local(&self) -> bool {
+        let address = self.address.parse::<std::net::SocketAddr>();
+        address.is_ok_and(|address| address.ip().to_canonical().is_loopback())
     }
 
     /// A session without a connection (link to a master, loader).

@@ -4,7 +4,10 @@ use std::sync::LazyLock;
 
 use resp::Args;
 
-use super::{CommandSpec, replication, saving, string, transaction};
+use super::{
+    CommandSpec, config, connection, introspection, replication, saving, server, string,
+    transaction,
+};
 
 /// A command or subcommand with what is derived from its place in the table.
 #[derive(Debug)]
@@ -32,6 +35,10 @@ pub struct Table {
 const FAMILIES: &[&[CommandSpec]] = &[
     string::COMMANDS,
     transaction::COMMANDS,
+    connection::COMMANDS,
+    server::COMMANDS,
+    config::COMMANDS,
+    introspection::COMMANDS,
     replication::COMMANDS,
     saving::COMMANDS,
 ];

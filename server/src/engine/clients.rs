@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::command::{
-    host::{ClientFilter, ClientType},
+    host::{ClientFilter, ClientType, Unblock},
     session::{Login, Session, Switch},
     table,
 };
@@ -48,6 +48,7 @@ pub struct ClientHandle {
     pub output_bytes: AtomicUsize,
     kind: AtomicU8,
     closing: AtomicU8,
+    unblock: Mutex<Option<Unblock>>,
     /// Signalled to make the connection look up: it is to close, or what it waits for came.
     pub wake: Notify,
     published: Mutex<Published>,
@@ -80,6 +81,7 @@ impl Registry {
             output_bytes: AtomicUsize::new(0),
             kind: AtomicU8::new(ClientType::Normal as u8),
             closing: AtomicU8::new(0),
+            unblock: Mutex::new(None),
             wake: Notify::new(),
             published: Mutex::new(Published::default()),
         });
@@ -124,6 +126,18 @@ impl Registry {
             .filter(|client| client.matches(filter, now_ms))
             .cloned()
             .collect()
+    }
+
+    /// Bytes in the buffers of all connections but replicas'.
+    pub fn buffer_bytes(&self) -> u64 {
+        let clients = self.clients.lock();
+        let others = clients
+            .values()
+            .filter(|client| client.kind() != ClientType::Replica);
+        let bytes = |client: &Arc<ClientHandle>| {
+            client.input_bytes.load(Ordering::Relaxed) + client.output_bytes.load(Ordering::Relaxed)
+        };
+        others.map(|client| bytes(client) as u64).sum()
     }
 
     /// Closes every connection of these types, for instance when a master steps down.
@@ -189,6 +203,17 @@ impl ClientHandle {
     pub fn close(&self) {
         self.closing.store(1, Ordering::Release);
         self.wake.notify_one();
+    }
+
+    /// Ends what the connection waits for.
+    pub fn unblock(&self, how: Unblock) {
+        *self.unblock.lock() = Some(how);
+        self.wake.notify_one();
+    }
+
+    /// Takes what [`ClientHandle::unblock`] asked for.
+    pub fn take_unblock(&self) -> Option<Unblock> {
+        self.unblock.lock().take()
     }
 
     /// Whether somebody asked it to close.

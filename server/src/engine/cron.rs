@@ -5,6 +5,7 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{Engine, clock};
+use crate::command::session::Switch;
 use crate::persistence::snapshot;
 
 /// Time between two rounds of housekeeping.
@@ -28,6 +29,9 @@ pub async fn run(engine: Arc<Engine>) {
 
 /// Removes expired keys as long as many are found; on a replica nothing expires by itself.
 async fn expire(engine: &Engine) {
+    if engine.lock().core.about.active_expire == Switch::Off {
+        return;
+    }
     for _ in 0..MAX_EXPIRE_SLICES {
         let expired_share = {
             let mut state = engine.lock();
@@ -50,6 +54,7 @@ fn housekeeping(engine: &Engine) {
     let mut state = engine.lock();
     let now_ms = clock::unix_ms();
     state.keyspace.memory_mut().refresh(now_ms);
+    state.core.sample_rates();
     snapshot::check_save_points(&mut state.core, now_ms / 1000);
     let config = &state.core.config.replication;
     let (ping_period, backlog_ttl) = (config.ping_replica_period, config.backlog_ttl);

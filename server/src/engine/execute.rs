@@ -70,6 +70,7 @@ impl State {
         origin: Origin,
     ) -> Verdict {
         self.effects.clear();
+        session.last_command = entry.id;
         let started = clock::ticks();
         self.call(session, entry, args, out);
         let stats = &mut self.core.stats.commands[entry.id];

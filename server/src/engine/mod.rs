@@ -19,6 +19,7 @@ pub mod clock;
 pub mod cron;
 pub mod dropper;
 mod execute;
+pub mod facts;
 mod failover;
 mod host;
 pub mod saving;
@@ -30,7 +31,7 @@ use std::{
     path::PathBuf,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicI64, Ordering},
+        atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering},
     },
 };
 
@@ -39,7 +40,7 @@ use tokio::sync::Notify;
 
 use crate::{
     command::{Effects, context::RandomWords, effects::ShutdownMode, host::PauseKind},
-    config::{Config, EncodingConfig},
+    config::{Config, EncodingConfig, NetConfig},
     keyspace::{Keyspace, types::EncodingLimits},
     persistence::snapshot::Queue,
     replication::Replication,
@@ -82,6 +83,8 @@ pub struct Core {
     pub replication: Replication,
     /// Counters.
     pub stats: stats::Stats,
+    /// The process as such, and rates.
+    pub about: facts::About,
     /// Where garbage goes.
     pub dropper: dropper::Dropper,
     /// Snapshots on disk.
@@ -108,6 +111,8 @@ pub struct Pause {
 pub struct Shared {
     /// All client connections.
     pub clients: clients::Registry,
+    /// How much input a client may send.
+    pub input_limits: InputLimits,
     /// A dataset is being loaded.
     pub loading: AtomicBool,
     /// A managed server may serve clients only until this moment of the monotonic clock (ms since
@@ -123,6 +128,44 @@ pub struct Shared {
     pub shutdown: Notify,
     /// How the data are treated at the end.
     pub shutdown_mode: Mutex<Option<ShutdownMode>>,
+}
+
+/// How much input a client may send: read by connections without the lock.
+#[derive(Debug)]
+pub struct InputLimits {
+    max_bulk_bytes: AtomicU32,
+    max_query_buffer_bytes: AtomicU64,
+}
+
+impl Default for InputLimits {
+    fn default() -> Self {
+        let limits = Self {
+            max_bulk_bytes: AtomicU32::new(0),
+            max_query_buffer_bytes: AtomicU64::new(0),
+        };
+        limits.set(&NetConfig::default());
+        limits
+    }
+}
+
+impl InputLimits {
+    /// Takes over `proto-max-bulk-len` and `client-query-buffer-limit`.
+    pub fn set(&self, config: &NetConfig) {
+        self.max_bulk_bytes
+            .store(config.max_bulk_bytes, Ordering::Relaxed);
+        self.max_query_buffer_bytes
+            .store(config.max_query_buffer_bytes, Ordering::Relaxed);
+    }
+
+    /// Longest argument.
+    pub fn max_bulk_bytes(&self) -> u32 {
+        self.max_bulk_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Most unprocessed input of a client.
+    pub fn max_query_buffer_bytes(&self) -> u64 {
+        self.max_query_buffer_bytes.load(Ordering::Relaxed)
+    }
 }
 
 /// The moment until which a lease lets this server answer clients.
@@ -176,6 +219,11 @@ impl Engine {
             state: Mutex::new(state),
             shared,
         })
+    }
+
+    /// Takes the lock unless that takes longer than `wait`.
+    pub fn try_lock_for(&self, wait: std::time::Duration) -> Option<MutexGuard<'_, State>> {
+        self.state.try_lock_for(wait)
     }
 
     /// Takes the lock. Whoever holds it does bounded work and never awaits.

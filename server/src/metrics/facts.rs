@@ -76,8 +76,6 @@ pub struct MemoryFacts {
     pub backlog: u64,
     /// Buffers of ordinary clients.
     pub clients: u64,
-    /// Values waiting to be given back in slices.
-    pub lazy_free_pending: u64,
 }
 
 /// Snapshots.

@@ -244,7 +244,6 @@ fn push_allocator(text: &mut String, memory: &MemoryFacts, rss: u64) {
     push(text, "mem_aof_buffer", 0);
     push(text, "mem_allocator", "jemalloc");
     push(text, "active_defrag_running", 0);
-    push(text, "lazyfree_pending_objects", memory.lazy_free_pending);
 }
 
 fn persistence(persistence: &PersistenceFacts) -> String {

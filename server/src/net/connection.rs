@@ -14,13 +14,14 @@ use std::{
     time::Duration,
 };
 
-use resp::{Args, Limits, Parsed, RequestParser};
+use resp::{Limits, Parsed, RequestParser};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::scratch::{self, Batch, Request, Scratch};
+use super::scratch::{self, Batch, Scratch};
 use crate::{
     command::{
         effects::{Next, PsyncRequest},
+        host::Unblock,
         session::Session,
     },
     engine::{Engine, Lease, Origin, Verdict, clients::ClientHandle, clock},
@@ -87,7 +88,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             handle.local_address.clone(),
         );
         session.login = engine.lock().core.users.open_login();
-        let limits = limits_of(&session);
+        let limits = limits_of(&session, &engine);
         Self {
             stream,
             engine,
@@ -199,9 +200,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 }
                 self.run_unread(scratch)
             };
+            self.handle
+                .input_bytes
+                .store(self.unread.len(), Ordering::Relaxed);
             self.send(cx, &scratch.output)?;
             Poll::Ready(Ok(stop))
         })
+    }
+
+    fn limits(&self) -> Limits {
+        limits_of(&self.session, &self.engine)
     }
 
     fn run_unread(&mut self, scratch: &mut Scratch) -> Option<Stop> {
@@ -218,6 +226,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// Reads behind an incomplete request, as much as it still needs but at most doubling.
     fn poll_read_more(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let old = self.unread.len();
+        if old as u64 > self.engine.shared.input_limits.max_query_buffer_bytes() {
+            let client = self.handle.id;
+            tracing::warn!(
+                client,
+                "closing a client: more input than client-query-buffer-limit"
+            );
+            return Poll::Ready(Ok(0));
+        }
         self.unread
             .resize(old + scratch::READ_BYTES.max(old / 2), 0);
         let read = poll_read(&mut self.stream, cx, &mut self.unread[old..]);
@@ -237,6 +253,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         batch: &mut Batch,
     ) -> (usize, Option<Stop>) {
         self.backlog = Backlog::Empty;
+        // CONFIG SET may have changed them.
+        self.parser.set_limits(self.limits());
         batch.clear();
         let mut at = 0;
         let error = loop {
@@ -249,15 +267,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             }
             match self.parser.parse(&input[at..]) {
                 Ok(Parsed::Request { consumed }) => {
-                    let first_span = batch.spans.len();
-                    batch.spans.extend_from_slice(self.parser.spans());
-                    let spans = batch.spans.len() - first_span;
-                    batch.requests.push(Request {
-                        start: at,
-                        end: at + consumed,
-                        first_span,
-                        spans,
-                    });
+                    batch.push(&self.parser, at, at + consumed);
                     at += consumed;
                 }
                 Ok(Parsed::Skip { consumed }) => at += consumed,
@@ -269,7 +279,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         if done < at {
             // The rest is parsed again later, from the beginning of its first request.
             self.backlog = Backlog::HasRequests;
-            self.parser = RequestParser::new(limits_of(&self.session));
+            self.parser = RequestParser::new(self.limits());
         } else if let Some(error) = error {
             let version = self.session.version;
             resp::ReplyWriter::new(output, version).error(&error.message());
@@ -298,8 +308,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         state.core.stats.net_input_bytes += end as u64;
         let mut result = (end, None);
         for request in &batch.requests {
-            let spans = &batch.spans[request.first_span..request.first_span + request.spans];
-            let args = Args::new(&input[request.start..request.end], spans);
+            let args = batch.args(request, input);
             match state.execute(&mut self.session, args, output, Origin::Client) {
                 Verdict::Done if output.len() <= MAX_BATCH_REPLY_BYTES => {}
                 Verdict::Done => {
@@ -319,11 +328,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         state.core.stats.net_output_bytes += output.len() as u64;
         state.finish_batch();
         drop(state);
-        self.handle
+        let handle = &self.handle;
+        handle
             .active_ms
             .store(clock::monotonic_ms(), Ordering::Relaxed);
+        handle
+            .last_command
+            .store(self.session.last_command, Ordering::Relaxed);
         if !had_login && self.session.login.is_some() {
-            self.parser.set_limits(limits_of(&self.session));
+            self.parser.set_limits(self.limits());
             self.handle.publish(&self.session);
         }
         // A master whose lease ended between executing and replying must not answer: the writes
@@ -408,6 +421,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let deadline = timeout.map(|timeout| tokio::time::Instant::now() + timeout);
         let offset = self.session.last_write_offset;
         self.engine.lock().core.begin_wait(&self.handle);
+        let _stale = self.handle.take_unblock();
         let answer = loop {
             let reached = {
                 let state = self.engine.lock();
@@ -417,7 +431,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 state.core.replication.acknowledged_by(offset)
             };
             let over = deadline.is_some_and(|at| tokio::time::Instant::now() >= at);
-            if reached >= count as usize || over || self.handle.is_closing() {
+            let unblocked = self.handle.take_unblock();
+            if unblocked == Some(Unblock::Error) {
+                break Err("UNBLOCKED client unblocked via CLIENT UNBLOCK");
+            }
+            let closing = self.handle.is_closing();
+            if reached >= count as usize || over || unblocked.is_some() || closing {
                 break Ok(reached);
             }
             let sleep = async {
@@ -444,11 +463,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 }
 
-fn limits_of(session: &Session) -> Limits {
-    if session.login.is_some() {
-        Limits::AUTHENTICATED
-    } else {
-        Limits::UNAUTHENTICATED
+/// How much the client may send in one request: little before it has logged in.
+fn limits_of(session: &Session, engine: &Engine) -> Limits {
+    if session.login.is_none() {
+        return Limits::UNAUTHENTICATED;
+    }
+    let max_bulk_bytes = engine.shared.input_limits.max_bulk_bytes();
+    Limits {
+        max_bulk_bytes,
+        ..Limits::AUTHENTICATED
     }
 }
 

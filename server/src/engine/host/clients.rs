@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::{
     command::{
-        host::{ClientFilter, ClientHost, Killed, PauseKind},
+        host::{ClientFilter, ClientHost, Killed, PauseKind, Unblock},
         session::{Session, Switch},
     },
     engine::{Core, Pause, clients, clock},
@@ -64,6 +64,16 @@ impl ClientHost for Core {
             .map_or(until_ms, |pause| pause.until_ms);
         self.pause = Some(Pause { kind, until_ms });
         self.shared.unpaused.notify_waiters();
+    }
+
+    fn unblock(&mut self, id: u64, how: Unblock) -> Switch {
+        match self.waiters.iter().find(|waiter| waiter.id == id) {
+            None => Switch::Off,
+            Some(waiter) => {
+                waiter.unblock(how);
+                Switch::On
+            }
+        }
     }
 
     fn unpause(&mut self) {

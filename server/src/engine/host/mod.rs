@@ -2,5 +2,7 @@
 
 mod auth;
 mod clients;
+mod config;
 mod replication;
 mod saving;
+mod server;

@@ -1,0 +1,340 @@
+//! COMMAND, and what every container of subcommands shares: HELP and the error for unknown ones.
+//! Everything is read from the table of commands.
+
+use resp::Args;
+
+use super::{
+    CommandError, CommandSpec, Context, Flags, Group, KeySpec,
+    args::is,
+    error::CommandResult,
+    table::{self, CommandEntry},
+};
+use crate::glob;
+
+const ALWAYS: Flags = Flags::LOADING.with(Flags::STALE);
+
+/// The family's commands.
+pub const COMMANDS: &[CommandSpec] = &[CommandSpec::new("command", Group::Server, -1, command)
+    .flags(ALWAYS)
+    .doc("2.8.13", "Returns detailed information about all commands.")
+    .subcommands(COMMAND)];
+
+const COMMAND: &[CommandSpec] = &[
+    CommandSpec::new("count", Group::Server, 2, count)
+        .flags(ALWAYS)
+        .doc("2.8.13", "Returns a count of commands."),
+    CommandSpec::new("info", Group::Server, -2, info)
+        .flags(ALWAYS)
+        .doc(
+            "2.8.13",
+            "Returns information about one, multiple or all commands.",
+        ),
+    CommandSpec::new("docs", Group::Server, -2, docs)
+        .flags(ALWAYS)
+        .doc(
+            "7.0.0",
+            "Returns documentary information about one, multiple or all commands.",
+        ),
+    CommandSpec::new("list", Group::Server, -2, list)
+        .flags(ALWAYS)
+        .doc("7.0.0", "Returns a list of command names."),
+    CommandSpec::new("getkeys", Group::Server, -3, getkeys)
+        .flags(ALWAYS)
+        .doc(
+            "2.8.13",
+            "Extracts the key names from an arbitrary command.",
+        ),
+    CommandSpec::new("help", Group::Server, 2, |cx, _| help_of(cx, "command"))
+        .flags(ALWAYS)
+        .doc(
+            "5.0.0",
+            "Returns helpful information about the different subcommands.",
+        ),
+];
+
+/// Handler of a container: its second argument named none of its subcommands.
+pub fn unknown_subcommand(_: &mut Context<'_>, args: Args<'_>) -> CommandResult {
+    const MAX_SHOWN_BYTES: usize = 128;
+    let name = String::from_utf8_lossy(&args[0]).to_ascii_uppercase();
+    let given = args.get(1).unwrap_or_default();
+    let given = String::from_utf8_lossy(&given[..given.len().min(MAX_SHOWN_BYTES)]);
+    Err(CommandError::owned(format!(
+        "ERR unknown subcommand '{given}'. Try {name} HELP."
+    )))
+}
+
+/// `<container> HELP`: its subcommands and what they do.
+pub fn help_of(cx: &mut Context<'_>, container: &str) -> CommandResult {
+    let Some(entry) = table::table().command(container.as_bytes()) else {
+        return Err(CommandError::SYNTAX);
+    };
+    let upper = container.to_ascii_uppercase();
+    cx.reply.array(1 + 2 * entry.subcommands.len());
+    cx.reply.simple(&format!(
+        "{upper} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:"
+    ));
+    for sub in &entry.subcommands {
+        cx.reply.simple(&sub.spec.name.to_ascii_uppercase());
+        cx.reply.simple(&format!("    {}", sub.spec.summary));
+    }
+    Ok(())
+}
+
+/// `COMMAND` alone.
+fn command(cx: &mut Context<'_>, args: Args<'_>) -> CommandResult {
+    if args.len() > 1 {
+        return unknown_subcommand(cx, args);
+    }
+    let commands = table::table().commands();
+    cx.reply.array(commands.len());
+    commands.iter().for_each(|entry| describe(cx, entry));
+    Ok(())
+}
+
+fn count(cx: &mut Context<'_>, _: Args<'_>) -> CommandResult {
+    cx.reply.integer(table::table().commands().len() as i64);
+    Ok(())
+}
+
+/// A command or, as `container|name`, a subcommand.
+fn lookup(name: &[u8]) -> Option<&'static CommandEntry> {
+    let mut parts = name.splitn(2, |byte| *byte == b'|');
+    let entry = table::table().command(parts.next()?)?;
+    match parts.next() {
+        None => Some(entry),
+        Some(sub) => entry.subcommand(sub),
+    }
+}
+
+fn info(cx: &mut Context<'_>, args: Args<'_>) -> CommandResult {
+    if args.len() == 2 {
+        let commands = table::table().commands();
+        cx.reply.array(commands.len());
+        commands.iter().for_each(|entry| describe(cx, entry));
+        return Ok(());
+    }
+    cx.reply.array(args.len() - 2);
+    for name in args.tail(2).iter() {
+        match lookup(name) {
+            Some(entry) => describe(cx, entry),
+            None => cx.reply.null_array(),
+        }
+    }
+    Ok(())
+}
+
+/// One element of COMMAND INFO.
+fn describe(cx: &mut Context<'_>, entry: &CommandEntry) {
+    let spec = entry.spec;
+    let (first, last, step) = first_last_step(spec.keys);
+    let reply = &mut cx.reply;
+    reply.array(10);
+    reply.bulk(entry.full_name.as_bytes());
+    reply.integer(i64::from(spec.arity));
+    let flags = Flags::NAMES
+        .iter()
+        .filter(|(flag, _)| spec.flags.contains(*flag));
+    reply.set(flags.clone().count());
+    flags.for_each(|(_, name)| reply.simple(name));
+    for number in [first, last, step] {
+        reply.integer(i64::from(number));
+    }
+    let categories = categories(spec);
+    reply.set(categories.len());
+    categories
+        .iter()
+        .for_each(|category| reply.simple(category));
+    reply.array(0);
+    describe_keys(cx, spec);
+    cx.reply.array(entry.subcommands.len());
+    entry.subcommands.iter().for_each(|sub| describe(cx, sub));
+}
+
+/// The older description of key positions: first, last, step; zeros where it cannot say.
+fn first_last_step(keys: KeySpec) -> (i32, i32, i32) {
+    match keys {
+        KeySpec::None => (0, 0, 0),
+        KeySpec::Range { first, last, step } => (first, last, step),
+        KeySpec::Counted { count: _, extra } => {
+            let extra = extra as i32;
+            (extra, extra, i32::from(extra > 0))
+        }
+    }
+}
+
+/// The key specifications of COMMAND INFO.
+fn describe_keys(cx: &mut Context<'_>, spec: &CommandSpec) {
+    match spec.keys {
+        KeySpec::None => cx.reply.array(0),
+        KeySpec::Range { first, last, step } => {
+            cx.reply.array(1);
+            let last = if last < 0 { last } else { last - first };
+            describe_key(
+                cx,
+                spec,
+                first,
+                [("lastkey", last), ("keystep", step), ("limit", 0)],
+            );
+        }
+        KeySpec::Counted { count, extra } => {
+            cx.reply.array(1 + usize::from(extra > 0));
+            if extra > 0 {
+                let find = [("lastkey", 0), ("keystep", 1), ("limit", 0)];
+                describe_key(cx, spec, extra as i32, find);
+            }
+            let find = [("keynumidx", 0), ("firstkey", 1), ("keystep", 1)];
+            describe_key(cx, spec, count as i32, find);
+        }
+    }
+}
+
+fn describe_key(cx: &mut Context<'_>, spec: &CommandSpec, index: i32, find: [(&str, i32); 3]) {
+    let reply = &mut cx.reply;
+    reply.map(3);
+    reply.bulk(b"flags");
+    reply.set(1);
+    reply.simple(if spec.flags.contains(Flags::WRITE) {
+        "RW"
+    } else {
+        "RO"
+    });
+    reply.bulk(b"begin_search");
+    reply.map(2);
+    reply.bulk(b"type");
+    reply.bulk(b"index");
+    reply.bulk(b"spec");
+    reply.map(1);
+    reply.bulk(b"index");
+    reply.integer(i64::from(index));
+    reply.bulk(b"find_keys");
+    reply.map(2);
+    reply.bulk(b"type");
+    reply.bulk(if find[0].0 == "lastkey" {
+        b"range"
+    } else {
+        b"keynum"
+    });
+    reply.bulk(b"spec");
+    reply.map(find.len());
+    for (name, value) in find {
+        reply.bulk(name.as_bytes());
+        reply.integer(i64::from(value));
+    }
+}
+
+/// ACL categories, derived from group and flags.
+pub fn categories(spec: &CommandSpec) -> Vec<&'static str> {
+    let has = |flag| spec.flags.contains(flag);
+    let group = match spec.group {
+        Group::Generic => Some("@keyspace"),
+        Group::String => Some("@string"),
+        Group::List => Some("@list"),
+        Group::Set => Some("@set"),
+        Group::SortedSet => Some("@sortedset"),
+        Group::Hash => Some("@hash"),
+        Group::Connection => Some("@connection"),
+        Group::Transactions => Some("@transaction"),
+        Group::PubSub => Some("@pubsub"),
+        Group::Server => None,
+    };
+    let by_flag = [
+        (Flags::WRITE, "@write"),
+        (Flags::READONLY, "@read"),
+        (Flags::ADMIN, "@admin"),
+        (Flags::ADMIN, "@dangerous"),
+        (Flags::BLOCKING, "@blocking"),
+        (Flags::FAST, "@fast"),
+    ];
+    let mut categories: Vec<&'static str> = group.into_iter().collect();
+    categories.extend(
+        by_flag
+            .iter()
+            .filter(|(flag, _)| has(*flag))
+            .map(|(_, name)| *name),
+    );
+    if !has(Flags::FAST) {
+        categories.push("@slow");
+    }
+    categories
+}
+
+fn docs(cx: &mut Context<'_>, args: Args<'_>) -> CommandResult {
+    let entries: Vec<&CommandEntry> = match args.len() {
+        2 => table::table().commands().iter().collect(),
+        _ => args.tail(2).iter().filter_map(lookup).collect(),
+    };
+    cx.reply.map(entries.len());
+    entries.iter().for_each(|entry| document(cx, entry));
+    Ok(())
+}
+
+fn document(cx: &mut Context<'_>, entry: &CommandEntry) {
+    let spec = entry.spec;
+    let reply = &mut cx.reply;
+    reply.bulk(entry.full_name.as_bytes());
+    reply.map(3 + usize::from(!entry.subcommands.is_empty()));
+    let texts = [
+        ("summary", spec.summary),
+        ("since", spec.since),
+        ("group", spec.group.name()),
+    ];
+    for (name, text) in texts {
+        reply.bulk(name.as_bytes());
+        reply.bulk(text.as_bytes());
+    }
+    if !entry.subcommands.is_empty() {
+        reply.bulk(b"subcommands");
+        reply.map(entry.subcommands.len());
+        entry.subcommands.iter().for_each(|sub| document(cx, sub));
+    }
+}
+
+fn list(cx: &mut Context<'_>, args: Args<'_>) -> CommandResult {
+    let all = table::table().commands().iter();
+    let names: Vec<&str> = match (args.get(2), args.get(3), args.get(4)) {
+        (None, _, _) => all.map(|entry| &*entry.full_name).collect(),
+        (Some(filter), Some(kind), Some(word)) if is(filter, "FILTERBY") && args.len() == 5 => {
+            let all = table::table().all();
+            if is(kind, "PATTERN") {
+                let hit =
+                    |name: &&str| glob::matches(word, name.as_bytes(), glob::Case::Insensitive);
+                all.map(|entry| &*entry.full_name).filter(hit).collect()
+            } else if is(kind, "ACLCAT") {
+                let hit = |entry: &&CommandEntry| {
+                    let categories = categories(entry.spec);
+                    categories
+                        .iter()
+                        .any(|c| word.eq_ignore_ascii_case(&c.as_bytes()[1..]))
+                };
+                all.filter(hit).map(|entry| &*entry.full_name).collect()
+            } else if is(kind, "MODULE") {
+                // There are no modules, so none has commands.
+                Vec::new()
+            } else {
+                return Err(CommandError::SYNTAX);
+            }
+        }
+        _ => return Err(CommandError::SYNTAX),
+    };
+    cx.reply.array(names.len());
+    names.iter().for_each(|name| cx.reply.bulk(name.as_bytes()));
+    Ok(())
+}
+
+fn getkeys(cx: &mut Context<'_>, args: Args<'_>) -> CommandResult {
+    let request = args.tail(2);
+    let Some(entry) = table::table().find(request) else {
+        return Err(CommandError::new("ERR Invalid command specified"));
+    };
+    if matches!(entry.spec.keys, KeySpec::None) {
+        return Err(CommandError::new("ERR The command has no key arguments"));
+    }
+    let invalid = CommandError::new("ERR Invalid number of arguments specified for command");
+    if !entry.spec.accepts(request.len()) {
+        return Err(invalid);
+    }
+    let positions = entry.spec.keys.positions(request).ok_or(invalid)?;
+    cx.reply.array(positions.len());
+    positions.iter().for_each(|at| cx.reply.bulk(&request[*at]));
+    Ok(())
+}

@@ -1,0 +1,92 @@
+//! The configuration, as CONFIG asks for it and as the operator changes it.
+
+use crate::{
+    command::{CommandError, host::ConfigHost},
+    config::{Config, HostPort, Locality, rewrite, set::Changed},
+    engine::{Core, encoding_limits},
+    keyspace::Keyspace,
+    logging,
+    replication::state::Role,
+};
+
+impl ConfigHost for Core {
+    fn config_get(&self, patterns: &[&str]) -> Vec<(String, String)> {
+        self.effective_config().matching(patterns)
+    }
+
+    fn config_set(
+        &mut self,
+        pairs: &[(&str, &str)],
+        client: Locality,
+        keyspace: &mut Keyspace,
+    ) -> Result<(), CommandError> {
+        let changed = self.config.with(pairs, client);
+        let changed = changed.map_err(|error| CommandError::owned(error.to_string()))?;
+        self.apply_config(changed, keyspace);
+        Ok(())
+    }
+
+    fn config_rewrite(&self) -> Result<(), CommandError> {
+        let Some(path) = &self.config_file else {
+            return Err(CommandError::new(
+                "ERR The server is running without a config file",
+            ));
+        };
+        rewrite::rewrite(path, &self.effective_config()).map_err(|error| {
+            tracing::warn!(path = %path.display(), %error, "CONFIG REWRITE failed");
+            CommandError::owned(format!("ERR Rewriting config file: {error}"))
+        })?;
+        tracing::info!(path = %path.display(), "CONFIG REWRITE executed");
+        Ok(())
+    }
+
+    fn reset_stats(&mut self) {
+        self.stats.reset();
+    }
+}
+
+impl Core {
+    /// Puts a changed configuration in force: tells the parts that do not read it anew each time.
+    pub fn apply_config(&mut self, changed: Changed, keyspace: &mut Keyspace) {
+        self.config = changed.config;
+        let config = &self.config;
+        for name in changed.names {
+            match name {
+                "requirepass" => {
+                    self.users
+                        .set_requirepass(config.security.requirepass.as_bytes());
+                }
+                "maxmemory" => keyspace
+                    .memory_mut()
+                    .set_limit(config.memory.max_memory_bytes),
+                "repl-backlog-size" => {
+                    self.replication
+                        .set_backlog_limit(config.replication.backlog_bytes);
+                }
+                "loglevel" => logging::set_level(config.log.level),
+                "proto-max-bulk-len" | "client-query-buffer-limit" => {
+                    self.shared.input_limits.set(&config.net);
+                }
+                // The others are read where they are used, each time.
+                _ => {}
+            }
+            tracing::info!(name, "configuration changed");
+        }
+        self.encoding_limits = encoding_limits(&config.encoding);
+    }
+
+    /// The configuration with the master that is followed at present: REPLICAOF changes it, too.
+    fn effective_config(&self) -> Config {
+        let mut config = self.config.clone();
+        config.replication.replica_of = match self.replication.role() {
+            Role::Master => None,
+            // Under an operator the role is not configuration.
+            Role::Replica(_) if config.fleet.managed => None,
+            Role::Replica(master) => Some(HostPort {
+                host: master.host.clone(),
+                port: master.port,
+            }),
+        };
+        config
+    }
+}
