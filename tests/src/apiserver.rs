@@ -312,6 +312,23 @@ impl ApiServer {
         Ok(items.iter().map(version).collect())
     }
 
+    /// Waits until a definition is served. A definition made a moment ago has no conditions yet, which `kubectl wait`
+    /// takes for an error.
+    pub async fn wait_established(&self, definition: &str) -> anyhow::Result<()> {
+        let name = format!("crd/{definition}");
+        let args = [
+            "wait",
+            "--for=condition=Established",
+            "--timeout=30s",
+            &name,
+        ];
+        wait_until("the definition", START_DEADLINE, || async {
+            self.kubectl(&args).await.map(Some)
+        })
+        .await
+        .map(drop)
+    }
+
     /// Makes a namespace that holds pods to the `restricted` profile.
     pub async fn namespace(&self, name: &str) -> anyhow::Result<()> {
         let yaml = format!(

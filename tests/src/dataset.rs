@@ -60,19 +60,21 @@ fn commands(prefix: &str, number: usize) -> Vec<Vec<Vec<u8>>> {
     let mut push = |word: String| command.push(word.into_bytes());
     match number % 6 {
         0 => ["SET".to_owned(), key.clone(), text(number, 3000)]
-            .map(&mut push)
             .into_iter()
-            .collect(),
+            .for_each(&mut push),
         1 => ["SET".to_owned(), key.clone(), (number * 7919).to_string()]
-            .map(&mut push)
             .into_iter()
-            .collect(),
+            .for_each(&mut push),
         2 => {
-            ["RPUSH".to_owned(), key.clone()].map(&mut push);
+            ["RPUSH".to_owned(), key.clone()]
+                .into_iter()
+                .for_each(&mut push);
             (0..elements).for_each(|i| push(text(number + i, 200)));
         }
         3 => {
-            ["SADD".to_owned(), key.clone()].map(&mut push);
+            ["SADD".to_owned(), key.clone()]
+                .into_iter()
+                .for_each(&mut push);
             let integers = number % 12 == 3;
             let member = |i: usize| {
                 if integers {
@@ -84,14 +86,18 @@ fn commands(prefix: &str, number: usize) -> Vec<Vec<Vec<u8>>> {
             (0..elements).for_each(|i| push(member(i)));
         }
         4 => {
-            ["HSET".to_owned(), key.clone()].map(&mut push);
+            ["HSET".to_owned(), key.clone()]
+                .into_iter()
+                .for_each(&mut push);
             for i in 0..elements {
                 push(format!("field{i}"));
                 push(text(number + i, 120));
             }
         }
         _ => {
-            ["ZADD".to_owned(), key.clone()].map(&mut push);
+            ["ZADD".to_owned(), key.clone()]
+                .into_iter()
+                .for_each(&mut push);
             for i in 0..elements {
                 push(format!("{}", (number + i) as f64 * 0.37 - 1000.0));
                 push(format!("member{i}"));

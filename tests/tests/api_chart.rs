@@ -47,14 +47,7 @@ async fn install_both(server: &ApiServer) -> anyhow::Result<()> {
 }
 
 async fn quickstart(server: &ApiServer) -> anyhow::Result<String> {
-    server
-        .kubectl(&[
-            "wait",
-            "--for=condition=Established",
-            "--timeout=30s",
-            &format!("crd/{DEFINITION}"),
-        ])
-        .await?;
+    server.wait_established(DEFINITION).await?;
     let path = repository()
         .join("examples/quickstart.yaml")
         .display()

@@ -22,12 +22,7 @@ async fn server(namespace: &str) -> anyhow::Result<&'static ApiServer> {
         .kubectl(&["apply", "--server-side", "-f", &definition])
         .await?;
     server
-        .kubectl(&[
-            "wait",
-            "--for=condition=Established",
-            "--timeout=30s",
-            "crd/redisreplicasets.redfleet.dev",
-        ])
+        .wait_established("redisreplicasets.redfleet.dev")
         .await?;
     server.namespace(namespace).await?;
     Ok(server)
