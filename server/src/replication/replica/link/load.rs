@@ -35,10 +35,11 @@ impl Link {
                 break framing;
             }
         };
-        tracing::info!(
-            ?framing,
-            "the master sends a snapshot (full synchronization)"
-        );
+        let bytes = match framing {
+            Framing::Length(length) => Some(length),
+            Framing::Mark(_) => None,
+        };
+        tracing::info!(bytes, "the master sends a snapshot (full synchronization)");
         self.locked(target, |state| {
             if let Some(following) = state.core.replication.following_mut() {
                 following.link = LinkState::Sync;
