@@ -191,6 +191,7 @@ impl Core {
             replicas: replicas.collect(),
             good_replicas: wants_good
                 .then(|| replication.good_replicas(&self.config, monotonic_ms) as u64),
+            handover: replication.handover().step_name(),
             id: history.id.to_string(),
             previous_id: previous_id.to_string(),
             offset: history.offset,

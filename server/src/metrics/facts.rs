@@ -139,6 +139,8 @@ pub struct ReplicationFacts {
     pub replicas: Vec<ReplicaFacts>,
     /// Good replicas, where `min-replicas-to-write` asks for some.
     pub good_replicas: Option<u64>,
+    /// The step of a planned change of master, while one is going on.
+    pub handover: Option<&'static str>,
     /// Present history.
     pub id: String,
     /// The history before it, 40 zeros if none.

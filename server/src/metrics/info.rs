@@ -367,7 +367,8 @@ fn replication(replication: &ReplicationFacts) -> String {
         push(&mut text, &format!("slave{index}"), line);
     }
     let (first, length) = replication.backlog.unwrap_or((0, 0));
-    push(&mut text, "master_failover_state", "no-failover");
+    let handover = replication.handover.unwrap_or("no-failover");
+    push(&mut text, "master_failover_state", handover);
     push(&mut text, "master_replid", &replication.id);
     push(&mut text, "master_replid2", &replication.previous_id);
     push(&mut text, "master_repl_offset", replication.offset);

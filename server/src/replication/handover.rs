@@ -52,12 +52,12 @@ pub enum Due {
 }
 
 impl Handover {
-    /// The word of `master_failover_state`.
-    pub fn name(&self) -> &'static str {
+    /// The word of `master_failover_state` while one is going on.
+    pub fn step_name(&self) -> Option<&'static str> {
         match self {
-            Handover::None => "no-failover",
-            Handover::WaitingForSync(_) => "waiting-for-sync",
-            Handover::InProgress => "failover-in-progress",
+            Handover::None => None,
+            Handover::WaitingForSync(_) => Some("waiting-for-sync"),
+            Handover::InProgress => Some("failover-in-progress"),
         }
     }
 
