@@ -30,6 +30,7 @@ pub mod table;
 pub mod config;
 pub mod connection;
 pub mod introspection;
+pub mod keys;
 pub mod replication;
 pub mod saving;
 pub mod server;

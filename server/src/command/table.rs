@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use resp::Args;
 
 use super::{
-    CommandSpec, config, connection, introspection, replication, saving, server, string,
+    CommandSpec, config, connection, introspection, keys, replication, saving, server, string,
     transaction,
 };
 
@@ -34,6 +34,7 @@ pub struct Table {
 /// Every family, in the order in which `COMMAND` lists them.
 const FAMILIES: &[&[CommandSpec]] = &[
     string::COMMANDS,
+    keys::COMMANDS,
     transaction::COMMANDS,
     connection::COMMANDS,
     server::COMMANDS,

@@ -108,7 +108,12 @@ impl Db {
             stats: LookupStats::default(),
             expired: Vec::new(),
         };
-        Self { table, context: LookupContext::default(), books, expire_position: 0 }
+        Self {
+            table,
+            context: LookupContext::default(),
+            books,
+            expire_position: 0,
+        }
     }
 
     /// Number of keys, those included whose time is over but that have not been removed yet.
@@ -147,22 +152,34 @@ impl Db {
     /// The entry of a key, counted as a hit or miss and as a use of the key.
     #[inline]
     pub fn get(&mut self, key: &[u8]) -> Option<&Entry> {
+        let clock = self.context.access_clock;
+        let mut occupied = self.read(key)?;
+        touch(&mut occupied, clock);
+        Some(occupied.into_entry())
+    }
+
+    /// As [`Db::get`], but not as a use of the key: TTL, TYPE, OBJECT and whoever only looks.
+    pub fn inspect(&mut self, key: &[u8]) -> Option<&Entry> {
+        self.read(key).map(Occupied::into_entry)
+    }
+
+    #[inline]
+    fn read(&mut self, key: &[u8]) -> Option<Occupied<'_>> {
         let hash = self.table.hash(key);
         let context = self.context;
-        let Some(mut occupied) = self.table.get_mut(hash, key) else {
+        let Some(occupied) = self.table.get_mut(hash, key) else {
             self.books.stats.misses += 1;
             return None;
         };
         if context.is_expired(occupied.entry()) {
             self.books.stats.misses += 1;
             if context.expiry == ExpiryRule::Delete {
-                self.books.expire(occupied, self.context.expiry);
+                self.books.expire(occupied, context.expiry);
             }
             return None;
         }
         self.books.stats.hits += 1;
-        touch(&mut occupied, context.access_clock);
-        Some(occupied.into_entry())
+        Some(occupied)
     }
 
     /// The entry of a key, without counting or recording a use; a key whose time is over is not there.
@@ -179,7 +196,9 @@ impl Db {
 
     /// Whether a key is in the table with its time over at `now_ms`.
     pub(super) fn has_expired(&self, key: &[u8], now_ms: i64) -> bool {
-        self.table.get(self.table.hash(key), key).is_some_and(|entry| entry.is_expired(now_ms))
+        self.table
+            .get(self.table.hash(key), key)
+            .is_some_and(|entry| entry.is_expired(now_ms))
     }
 
     /// A key, all about equally likely for a random `word`.
@@ -193,7 +212,10 @@ impl Db {
                 let key = entry.key().to_vec();
                 self.contains(&key);
             }
-            word = word.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(23).wrapping_add(1);
+            word = word
+                .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+                .rotate_left(23)
+                .wrapping_add(1);
         }
         let context = self.context;
         let entry = self.table.random(word)?;
@@ -227,7 +249,11 @@ impl Db {
         }
         self.books.hook.before_change(&mut occupied);
         touch(&mut occupied, context.access_clock);
-        Some(EntryMut { occupied, watched: &mut self.books.watched, garbage: &mut self.books.garbage })
+        Some(EntryMut {
+            occupied,
+            watched: &mut self.books.watched,
+            garbage: &mut self.books.garbage,
+        })
     }
 
     /// As `get_mut` without a use and without the snapshot hook; removes a key whose time is over.
@@ -276,7 +302,9 @@ impl Db {
 
     /// Stores a value, whatever was there.
     pub fn set(&mut self, key: &[u8], value: Value, expiry: SetExpiry) -> SetOutcome {
-        let old_expiry = self.live(key).and_then(|occupied| occupied.entry().expire_at());
+        let old_expiry = self
+            .live(key)
+            .and_then(|occupied| occupied.entry().expire_at());
         let entry = Entry::new(key, value, expiry.resolve(old_expiry));
         match self.insert_entry(entry) {
             None => SetOutcome::Inserted,
@@ -329,7 +357,9 @@ impl Db {
                 false => RenameOutcome::NoSuchKey,
             };
         }
-        let Some(entry) = self.remove(from) else { return RenameOutcome::NoSuchKey };
+        let Some(entry) = self.remove(from) else {
+            return RenameOutcome::NoSuchKey;
+        };
         if let Some(old) = self.insert_entry(entry.with_key(to)) {
             self.books.garbage.discard(old);
         }
@@ -347,17 +377,26 @@ impl Db {
         let table = std::mem::replace(&mut self.table, table);
         let (old, new) = (&table, &self.table);
         let is_in = |table: &Table, key: &[u8]| table.get(table.hash(key), key).is_some();
-        self.books.watched.modified_where(|key| is_in(old, key) || is_in(new, key));
+        self.books
+            .watched
+            .modified_where(|key| is_in(old, key) || is_in(new, key));
         self.expire_position = 0;
         if let Some(table) = self.books.hook.keep_table(table) {
             self.books.garbage.discard_table(table);
         }
     }
 
+    /// Before its contents are exchanged with those of `other`: watched keys of either change.
+    pub(super) fn note_swap(&mut self, other: &Self) {
+        let mut watched = std::mem::take(&mut self.books.watched);
+        watched.modified_where(|key| self.peek(key).is_some() || other.peek(key).is_some());
+        self.books.watched = watched;
+    }
+
     /// Removes a key before a write if its time is over.
     fn remove_expired(&mut self, key: &[u8]) {
         if self.has_expired(key, self.context.now_ms) {
-            drop(self.get_mut(key));
+            self.get_mut(key);
         }
     }
 }
@@ -405,7 +444,12 @@ impl EntryMut<'_> {
         if self.occupied.entry().is_string() {
             return ValueMut::String(StringMut::new(self.occupied.reborrow()));
         }
-        match self.occupied.entry_mut().collection_mut().expect("not a string, as just seen") {
+        match self
+            .occupied
+            .entry_mut()
+            .collection_mut()
+            .expect("not a string, as just seen")
+        {
             CollectionMut::List(list) => ValueMut::List(list),
             CollectionMut::Set(set) => ValueMut::Set(set),
             CollectionMut::Hash(hash) => ValueMut::Hash(hash),
@@ -416,7 +460,8 @@ impl EntryMut<'_> {
     /// Sets or clears the expiry, in milliseconds since 1970.
     pub fn set_expiry(&mut self, expire_at: Option<i64>) {
         self.watched.modified(self.occupied.entry().key());
-        self.occupied.replace_with(|entry| (entry.with_expire(expire_at), ()));
+        self.occupied
+            .replace_with(|entry| (entry.with_expire(expire_at), ()));
     }
 
     /// Takes the entry out of the database.

@@ -21,7 +21,10 @@
 //! 2. The kind in the tag says what the body holds, and the body is initialised. All body offsets are multiples of 8.
 //! 3. A pointer to an entry always carries the provenance of its whole allocation.
 
-#![allow(unsafe_code, reason = "one allocation of variable layout per key; invariants in the module's doc")]
+#![allow(
+    unsafe_code,
+    reason = "one allocation of variable layout per key; invariants in the module's doc"
+)]
 
 use std::alloc::{Layout, alloc, handle_alloc_error, realloc};
 use std::fmt;
@@ -166,7 +169,8 @@ static PREFIX_LEN: [u8; 128] = {
     let mut table = [0; 128];
     let mut tag = 0;
     while tag < 128 {
-        table[tag] = body_offset(tag as u8) as u8 + KINDS[tag & KIND_MASK as usize].body_len() as u8;
+        table[tag] =
+            body_offset(tag as u8) as u8 + KINDS[tag & KIND_MASK as usize].body_len() as u8;
         tag += 1;
     }
     table
@@ -219,7 +223,10 @@ impl Shape {
             key_len: key.len().min(LONG_KEY) as u16,
             value_len: value_len as u16,
         };
-        Self { header, key_len: key.len() }
+        Self {
+            header,
+            key_len: key.len(),
+        }
     }
 
     fn tail_len(self) -> usize {
@@ -300,7 +307,9 @@ impl Entry {
     /// An entry for any value.
     pub fn new(key: &[u8], value: Value, expire_at: Option<i64>) -> Box<Self> {
         match value {
-            Value::String(StringValue::Integer(int)) => Self::string(key, StringInput::Int(int), expire_at),
+            Value::String(StringValue::Integer(int)) => {
+                Self::string(key, StringInput::Int(int), expire_at)
+            }
             Value::String(StringValue::Bytes(bytes)) if bytes.len() > MAX_INLINE_BYTES => {
                 Self::with_body(Kind::Big, key, expire_at, Box::new(bytes.into_vec()))
             }
@@ -386,7 +395,9 @@ impl Entry {
             match self.header.kind() {
                 Kind::Inline => ValueRef::String(StringRef::Bytes(self.inline_value())),
                 Kind::Int => ValueRef::String(StringRef::Int(*self.body::<i64>())),
-                Kind::Big => ValueRef::String(StringRef::Bytes(self.body::<BigString>().as_slice())),
+                Kind::Big => {
+                    ValueRef::String(StringRef::Bytes(self.body::<BigString>().as_slice()))
+                }
                 Kind::List => ValueRef::List(self.body()),
                 Kind::Set => ValueRef::Set(self.body()),
                 Kind::Hash => ValueRef::Hash(self.body()),
@@ -481,7 +492,9 @@ impl Entry {
             ValueRef::List(list) => Self::new(key, Value::List(list.clone()), expire_at),
             ValueRef::Set(set) => Self::new(key, Value::Set(set.clone()), expire_at),
             ValueRef::Hash(hash) => Self::new(key, Value::Hash(hash.clone()), expire_at),
-            ValueRef::SortedSet(sorted) => Self::new(key, Value::SortedSet(sorted.clone()), expire_at),
+            ValueRef::SortedSet(sorted) => {
+                Self::new(key, Value::SortedSet(sorted.clone()), expire_at)
+            }
         };
         copy.header.tag |= self.header.tag & RAW;
         copy.header.access = self.header.access;
@@ -498,7 +511,13 @@ impl Entry {
     #[inline]
     unsafe fn body<T>(&self) -> &T {
         // SAFETY: initialised and of type `T` (invariant 2, caller), 8-aligned, within `tail`.
-        unsafe { &*self.tail.as_ptr().add(body_offset(self.header.tag)).cast::<T>() }
+        unsafe {
+            &*self
+                .tail
+                .as_ptr()
+                .add(body_offset(self.header.tag))
+                .cast::<T>()
+        }
     }
 
     /// # Safety
@@ -521,7 +540,11 @@ impl Entry {
     /// The half of the snapshot cycle this entry was last passed in.
     #[inline]
     pub(super) fn epoch(&self) -> Epoch {
-        if self.header.tag & EPOCH == 0 { Epoch::Even } else { Epoch::Odd }
+        if self.header.tag & EPOCH == 0 {
+            Epoch::Even
+        } else {
+            Epoch::Odd
+        }
     }
 
     #[inline]
@@ -664,7 +687,10 @@ impl Entry {
     }
 
     /// `next` in this entry's place: takes over epoch and access clock.
-    pub(super) fn replaced_by(self: Box<Self>, mut next: Box<Self>) -> (Box<Self>, Option<Box<Self>>) {
+    pub(super) fn replaced_by(
+        self: Box<Self>,
+        mut next: Box<Self>,
+    ) -> (Box<Self>, Option<Box<Self>>) {
         next.header.access = self.header.access;
         next.set_epoch(self.epoch());
         (next, Some(self))
@@ -697,9 +723,9 @@ impl Entry {
             let value = match this.header.kind() {
                 Kind::Inline => Value::String(StringValue::Bytes(this.inline_value().into())),
                 Kind::Int => Value::String(StringValue::Integer(*this.body())),
-                Kind::Big => {
-                    Value::String(StringValue::Bytes(ptr::read(this.body::<BigString>()).into_boxed_slice()))
-                }
+                Kind::Big => Value::String(StringValue::Bytes(
+                    ptr::read(this.body::<BigString>()).into_boxed_slice(),
+                )),
                 Kind::List => Value::List(ptr::read(this.body())),
                 Kind::Set => Value::Set(ptr::read(this.body())),
                 Kind::Hash => Value::Hash(ptr::read(this.body())),
@@ -716,7 +742,9 @@ impl Entry {
     pub(super) fn with_string_len(self: Box<Self>, new_len: usize) -> Box<Self> {
         match self.header.kind() {
             Kind::Int => {
-                let ValueRef::String(StringRef::Int(value)) = self.value() else { return self };
+                let ValueRef::String(StringRef::Int(value)) = self.value() else {
+                    return self;
+                };
                 let (text, expire_at) = (Decimal::new(value), self.expire_at());
                 let bytes = StringInput::Bytes(text.as_bytes());
                 let entry = Self::string(self.key(), bytes, expire_at);
@@ -727,7 +755,8 @@ impl Entry {
                 let mut bytes = Vec::with_capacity(new_len);
                 bytes.extend_from_slice(self.inline_value());
                 bytes.resize(new_len, 0);
-                let entry = Self::with_body(Kind::Big, self.key(), self.expire_at(), Box::new(bytes));
+                let entry =
+                    Self::with_body(Kind::Big, self.key(), self.expire_at(), Box::new(bytes));
                 self.replaced_by(entry).0
             }
             Kind::Big => {

@@ -41,7 +41,9 @@ impl Db {
         while *budget > 0 && self.table.expires_len() > 0 {
             let mut due = Vec::new();
             let position = self.expire_position;
-            let step = self.table.take_expired(position, self.context.now_ms, *budget, &mut due);
+            let step = self
+                .table
+                .take_expired(position, self.context.now_ms, *budget, &mut due);
             round.visited += step.visited;
             round.expired += due.len();
             *budget = budget.saturating_sub(step.visited + step.skipped_segments);

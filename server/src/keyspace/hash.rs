@@ -24,7 +24,9 @@ impl KeyHasher {
             fold(state ^ extra, GOLDEN ^ seed[1].rotate_left(29)) | 1
         };
         let (a, b, c, d) = (next(seed[1]), next(!seed[1]), next(seed[0]), next(!seed[0]));
-        Self { seeds: [a, b, c, d] }
+        Self {
+            seeds: [a, b, c, d],
+        }
     }
 
     /// The hash of `bytes`.
@@ -57,7 +59,10 @@ impl KeyHasher {
             at += 16;
         }
         let tail = bytes.len() - 16;
-        fold(word(bytes, tail) ^ s0 ^ state.rotate_left(17), word(bytes, tail + 8) ^ s1 ^ state)
+        fold(
+            word(bytes, tail) ^ s0 ^ state.rotate_left(17),
+            word(bytes, tail + 8) ^ s1 ^ state,
+        )
     }
 }
 
@@ -138,7 +143,10 @@ mod tests {
             for at in 0..length {
                 key[at] = 1;
                 assert!(seen.insert(hasher.hash(&key)), "length {length}, byte {at}");
-                assert!(!keys_equal(&key, &vec![0u8; length]), "length {length}, byte {at}");
+                assert!(
+                    !keys_equal(&key, &vec![0u8; length]),
+                    "length {length}, byte {at}"
+                );
                 key[at] = 0;
             }
             assert!(keys_equal(&key, &vec![0u8; length]));
@@ -147,6 +155,9 @@ mod tests {
 
     #[test]
     fn another_seed_gives_other_hashes() {
-        assert_ne!(KeyHasher::new([1, 2]).hash(b"key"), KeyHasher::new([1, 3]).hash(b"key"));
+        assert_ne!(
+            KeyHasher::new([1, 2]).hash(b"key"),
+            KeyHasher::new([1, 3]).hash(b"key")
+        );
     }
 }

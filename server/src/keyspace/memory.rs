@@ -56,7 +56,9 @@ impl MemoryGauge {
 
     /// Asks the allocator, unless that was done less than [`REFRESH_EVERY_MS`] before.
     pub fn refresh(&mut self, now_ms: i64) -> MemoryStats {
-        let is_fresh = self.refreshed_ms.is_some_and(|at| (0..REFRESH_EVERY_MS).contains(&(now_ms - at)));
+        let is_fresh = self
+            .refreshed_ms
+            .is_some_and(|at| (0..REFRESH_EVERY_MS).contains(&(now_ms - at)));
         if !is_fresh {
             self.refreshed_ms = Some(now_ms);
             let peak = self.stats.peak;
@@ -97,12 +99,22 @@ mod tests {
         gauge.refresh(1100);
         assert_eq!(gauge.refreshed_ms, Some(1100));
         gauge.refresh(500);
-        assert_eq!(gauge.refreshed_ms, Some(500), "a clock set back does not stop it");
+        assert_eq!(
+            gauge.refreshed_ms,
+            Some(500),
+            "a clock set back does not stop it"
+        );
     }
 
     #[test]
     fn without_a_limit_nothing_is_over_it() {
-        let mut gauge = MemoryGauge { stats: MemoryStats { allocated: 10, ..MemoryStats::default() }, ..MemoryGauge::default() };
+        let mut gauge = MemoryGauge {
+            stats: MemoryStats {
+                allocated: 10,
+                ..MemoryStats::default()
+            },
+            ..MemoryGauge::default()
+        };
         assert!(!gauge.is_over_limit());
         gauge.set_limit(10);
         assert!(!gauge.is_over_limit());

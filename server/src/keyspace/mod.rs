@@ -72,7 +72,16 @@ const ACCESS_CLOCK_MASK: i64 = 0xff_ffff;
 impl LookupContext {
     /// The context of a moment.
     pub fn new(now_ms: i64, expiry: ExpiryRule) -> Self {
-        Self { now_ms, expiry, access_clock: ((now_ms / 1000) & ACCESS_CLOCK_MASK) as u32 }
+        Self {
+            now_ms,
+            expiry,
+            access_clock: ((now_ms / 1000) & ACCESS_CLOCK_MASK) as u32,
+        }
+    }
+
+    /// Seconds since a key was last used, as far as the clock of 24 bits tells.
+    pub fn idle_seconds(&self, entry: &Entry) -> u32 {
+        self.access_clock.wrapping_sub(entry.access()) & ACCESS_CLOCK_MASK as u32
     }
 
     #[inline]
@@ -149,6 +158,11 @@ impl Keyspace {
         self.context = LookupContext::new(now_ms, expiry);
     }
 
+    /// What lookups depend on at present.
+    pub fn context(&self) -> LookupContext {
+        self.context
+    }
+
     /// Number of databases.
     pub fn databases(&self) -> u32 {
         self.dbs.len() as u32
@@ -180,11 +194,13 @@ impl Keyspace {
 
     /// Hits, misses and expired keys of all databases.
     pub fn stats(&self) -> LookupStats {
-        self.dbs.iter().fold(LookupStats::default(), |sum, db| LookupStats {
-            hits: sum.hits + db.books.stats.hits,
-            misses: sum.misses + db.books.stats.misses,
-            expired: sum.expired + db.books.stats.expired,
-        })
+        self.dbs
+            .iter()
+            .fold(LookupStats::default(), |sum, db| LookupStats {
+                hits: sum.hits + db.books.stats.hits,
+                misses: sum.misses + db.books.stats.misses,
+                expired: sum.expired + db.books.stats.expired,
+            })
     }
 
     /// Sets the counts of [`Keyspace::stats`] to zero (CONFIG RESETSTAT).
@@ -221,7 +237,9 @@ impl Keyspace {
         if self.db(to).contains(key) {
             return TransferOutcome::TargetExists;
         }
-        let Some(entry) = self.db(from).remove(key) else { return TransferOutcome::NoSuchKey };
+        let Some(entry) = self.db(from).remove(key) else {
+            return TransferOutcome::NoSuchKey;
+        };
         self.db(to).insert_entry(entry);
         TransferOutcome::Done
     }
@@ -233,7 +251,9 @@ impl Keyspace {
         (to, new_key): (u32, &[u8]),
         rule: ReplaceRule,
     ) -> TransferOutcome {
-        let Some(entry) = self.db(from).get(key) else { return TransferOutcome::NoSuchKey };
+        let Some(entry) = self.db(from).get(key) else {
+            return TransferOutcome::NoSuchKey;
+        };
         let copy = entry.duplicate(new_key, entry.expire_at());
         let target = self.db(to);
         if rule == ReplaceRule::KeepTarget && target.contains(new_key) {
@@ -253,15 +273,8 @@ impl Keyspace {
         }
         let (left, right) = self.dbs.split_at_mut(b);
         let (left, right) = (&mut left[a], &mut right[0]);
-        let is_in = |db: &Db, key: &[u8]| db.peek(key).is_some();
-        for (one, other) in [(&mut *left, &*right)] {
-            let mut watched = std::mem::take(&mut one.books.watched);
-            watched.modified_where(|key| is_in(one, key) || is_in(other, key));
-            one.books.watched = watched;
-        }
-        let mut watched = std::mem::take(&mut right.books.watched);
-        watched.modified_where(|key| is_in(left, key) || is_in(right, key));
-        right.books.watched = watched;
+        left.note_swap(right);
+        right.note_swap(left);
         std::mem::swap(&mut left.table, &mut right.table);
         std::mem::swap(&mut left.expire_position, &mut right.expire_position);
         left.books.hook.swap_origin(&mut right.books.hook);
@@ -289,7 +302,13 @@ impl Keyspace {
         let mut touched = self.touched;
         while touched != 0 {
             let first = touched.trailing_zeros() as usize;
-            if self.dbs.iter().skip(first).step_by(64).any(|db| !db.books.expired.is_empty()) {
+            if self
+                .dbs
+                .iter()
+                .skip(first)
+                .step_by(64)
+                .any(|db| !db.books.expired.is_empty())
+            {
                 return true;
             }
             touched &= touched - 1;
@@ -313,7 +332,10 @@ impl Keyspace {
     #[inline]
     pub fn has_garbage(&self) -> bool {
         self.dbs.iter().any(|db| !db.books.garbage.is_empty())
-            || self.snapshot.as_ref().is_some_and(|run| !run.garbage().is_empty())
+            || self
+                .snapshot
+                .as_ref()
+                .is_some_and(|run| !run.garbage().is_empty())
     }
 
     /// What is to be dropped on another thread. Ask after each batch; cheap when there is nothing.

@@ -22,7 +22,10 @@
 //!    it replaces them in the same call that frees them. Indexes come from `find`, `room` or a loop over all slots.
 //! 3. Entries lie below 2^48, as all user addresses do on the supported targets unless a program asks for more.
 
-#![allow(unsafe_code, reason = "pointer-tagged slots in one allocation per segment; invariants in the module's doc")]
+#![allow(
+    unsafe_code,
+    reason = "pointer-tagged slots in one allocation per segment; invariants in the module's doc"
+)]
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::ptr::NonNull;
@@ -39,7 +42,8 @@ const MIN_KNOWN_BITS: u8 = 10;
 /// Buckets (neighbour included) a segment may have: the largest that fit allocation classes of jemalloc, about a sixth
 /// apart, so that growing wastes neither slots nor allocator space.
 const BUCKET_STEPS: [u16; 27] = [
-    2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 17, 21, 24, 28, 35, 42, 49, 56, 71, 85, 99, 113, 142, 170, 227, 455, 910,
+    2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 17, 21, 24, 28, 35, 42, 49, 56, 71, 85, 99, 113, 142, 170,
+    227, 455, 910,
 ];
 /// A segment of this many buckets splits instead of growing; the larger steps are for hashes that cannot be split.
 const SPLIT_BUCKETS: u16 = 56;
@@ -77,7 +81,11 @@ impl Slot {
     #[inline]
     fn new(entry: NonNull<u8>, fraction: u16) -> Self {
         debug_assert_eq!(entry.addr().get() >> POINTER_BITS, 0);
-        Self(entry.as_ptr().map_addr(|addr| addr | (usize::from(fraction) << POINTER_BITS)))
+        Self(
+            entry
+                .as_ptr()
+                .map_addr(|addr| addr | (usize::from(fraction) << POINTER_BITS)),
+        )
     }
 
     #[inline]
@@ -103,7 +111,10 @@ impl Slot {
 
     fn with_fraction(self, fraction: u16) -> Self {
         let kept = |addr| addr & ((1 << POINTER_BITS) - 1);
-        Self(self.0.map_addr(|addr| kept(addr) | (usize::from(fraction) << POINTER_BITS)))
+        Self(
+            self.0
+                .map_addr(|addr| kept(addr) | (usize::from(fraction) << POINTER_BITS)),
+        )
     }
 }
 
@@ -127,7 +138,11 @@ impl Address {
     pub(super) fn new(hash: u64, depth: u8, known_bits: u8, homes: u16) -> Self {
         let unknown = FRACTION_BITS - u32::from(known_bits);
         let fraction = (((hash << depth) >> 48) as u16 >> unknown) << unknown;
-        Self { home: home_of(fraction, homes), fraction, tag: (hash as u8).max(1) }
+        Self {
+            home: home_of(fraction, homes),
+            fraction,
+            tag: (hash as u8).max(1),
+        }
     }
 }
 
@@ -353,7 +368,11 @@ impl Segment {
         if let Some(expire_at) = entry.expire_at() {
             self.count_expiry(expire_at);
         }
-        self.write(index, address.tag, Slot::new(Entry::into_thin(entry), address.fraction));
+        self.write(
+            index,
+            address.tag,
+            Slot::new(Entry::into_thin(entry), address.fraction),
+        );
     }
 
     /// Takes the entry out of the slot `index`, which is in use.
@@ -493,9 +512,17 @@ impl Segment {
 
     /// The same entries in the next larger number of buckets.
     pub(super) fn grow(self) -> Self {
-        let larger = BUCKET_STEPS.iter().copied().find(|&step| usize::from(step) > self.buckets());
+        let larger = BUCKET_STEPS
+            .iter()
+            .copied()
+            .find(|&step| usize::from(step) > self.buckets());
         let moved = self.moved(Some);
-        self.replaced_by(larger.unwrap_or(u16::MAX), self.depth(), self.known_bits(), &moved)
+        self.replaced_by(
+            larger.unwrap_or(u16::MAX),
+            self.depth(),
+            self.known_bits(),
+            &moved,
+        )
     }
 
     /// The same entries in as few buckets as is reasonable.
@@ -511,8 +538,10 @@ impl Segment {
         let half = |bit: u16| {
             move |item: Moved| {
                 let fraction = item.slot.fraction();
-                (fraction >> 15 == bit)
-                    .then(|| Moved { slot: item.slot.with_fraction(fraction << 1), tag: item.tag })
+                (fraction >> 15 == bit).then(|| Moved {
+                    slot: item.slot.with_fraction(fraction << 1),
+                    tag: item.tag,
+                })
             }
         };
         let (mut lower, mut upper) = (self.moved(half(0)), self.moved(half(1)));
@@ -541,7 +570,10 @@ impl Segment {
             move |item: Moved| {
                 let fraction = (bit << 15) | (item.slot.fraction() >> 1);
                 let fraction = (fraction >> unknown) << unknown;
-                Some(Moved { slot: item.slot.with_fraction(fraction), tag: item.tag })
+                Some(Moved {
+                    slot: item.slot.with_fraction(fraction),
+                    tag: item.tag,
+                })
             }
         };
         let mut moved = self.moved(half(0));
@@ -549,7 +581,10 @@ impl Segment {
         let mut joined = Self::filled(0, self.depth() - 1, known_bits, &moved);
         let header = joined.header_mut();
         header.with_expiry = self.header().with_expiry + upper.header().with_expiry;
-        header.earliest_expiry = self.header().earliest_expiry.min(upper.header().earliest_expiry);
+        header.earliest_expiry = self
+            .header()
+            .earliest_expiry
+            .min(upper.header().earliest_expiry);
         self.free();
         upper.free();
         joined
@@ -569,7 +604,10 @@ impl Segment {
         for index in 0..self.slot_count() {
             let tag = self.tag_at(index);
             if tag != 0 {
-                moved.extend(f(Moved { slot: self.slot_at(index), tag }));
+                moved.extend(f(Moved {
+                    slot: self.slot_at(index),
+                    tag,
+                }));
             }
         }
         moved
@@ -578,7 +616,8 @@ impl Segment {
     /// A new segment with these slots, of the smallest step that holds them well and is not below `min_buckets`.
     fn filled(min_buckets: u16, depth: u8, known_bits: u8, moved: &[Moved]) -> Self {
         let fits = |step: &u16| {
-            *step >= min_buckets && usize::from(*step) * BUCKET_SLOTS * REBUILD_LOAD >= moved.len() * 1024
+            *step >= min_buckets
+                && usize::from(*step) * BUCKET_SLOTS * REBUILD_LOAD >= moved.len() * 1024
         };
         BUCKET_STEPS
             .iter()
@@ -686,7 +725,9 @@ unsafe fn match_tags(tags: *const u8, tag: u8) -> u32 {
 unsafe fn match_tags(tags: *const u8, tag: u8) -> u32 {
     // SAFETY: by the contract.
     let words = unsafe { tags.cast::<[[u8; 8]; 4]>().read_unaligned() };
-    words.iter().rev().fold(0, |bits, word| (bits << 8) | match_word(u64::from_le_bytes(*word), tag))
+    words.iter().rev().fold(0, |bits, word| {
+        (bits << 8) | match_word(u64::from_le_bytes(*word), tag)
+    })
 }
 
 /// Which of the 8 bytes of `word` equal `tag`, without false positives.
@@ -705,11 +746,19 @@ mod tests {
 
     #[test]
     fn both_tag_matchers_agree_with_a_loop() {
-        let tags: Vec<u8> = (0..32u32).map(|i| (i * 7 % 5) as u8 + u8::from(i % 9 == 0) * 250).collect();
+        let tags: Vec<u8> = (0..32u32)
+            .map(|i| (i * 7 % 5) as u8 + u8::from(i % 9 == 0) * 250)
+            .collect();
         for tag in 0..=255u8 {
-            let expected = (0..32).filter(|&i| tags[i] == tag).fold(0u32, |bits, i| bits | 1 << i);
+            let expected = (0..32)
+                .filter(|&i| tags[i] == tag)
+                .fold(0u32, |bits, i| bits | 1 << i);
             // SAFETY: there are 32 tags.
-            assert_eq!(unsafe { match_tags(tags.as_ptr(), tag) }, expected, "tag {tag}");
+            assert_eq!(
+                unsafe { match_tags(tags.as_ptr(), tag) },
+                expected,
+                "tag {tag}"
+            );
             let words = (0..4).fold(0, |bits, i| {
                 let word: [u8; 8] = tags[i * 8..i * 8 + 8].try_into().expect("8 bytes");
                 bits | match_word(u64::from_le_bytes(word), tag) << (8 * i)
@@ -725,7 +774,10 @@ mod tests {
             let size = layout(usize::from(step)).size();
             let spacing = (size.next_power_of_two() / 8).max(16);
             let waste = size.next_multiple_of(spacing) - size;
-            assert!(waste <= size / 6, "{step} buckets: {size} bytes waste {waste}");
+            assert!(
+                waste <= size / 6,
+                "{step} buckets: {size} bytes waste {waste}"
+            );
         }
     }
 }

@@ -50,7 +50,11 @@ pub(super) struct Hook {
 
 impl Hook {
     pub(super) fn new(origin: u32) -> Self {
-        Self { sink: None, origin, kept: Vec::new() }
+        Self {
+            sink: None,
+            origin,
+            kept: Vec::new(),
+        }
     }
 
     /// Gives an entry to the running snapshot if that has not passed it yet. Must come before every change.
@@ -148,7 +152,11 @@ impl Keyspace {
         let sink: SharedSink = Arc::new(Mutex::new(sink));
         for (index, db) in (0..).zip(&mut self.dbs) {
             db.table.set_epoch(db.table.epoch().other());
-            db.books.hook = Hook { sink: Some(sink.clone()), origin: index, kept: Vec::new() };
+            db.books.hook = Hook {
+                sink: Some(sink.clone()),
+                origin: index,
+                kept: Vec::new(),
+            };
         }
         self.snapshot = Some(SnapshotRun {
             sink: Some(sink),
@@ -167,7 +175,9 @@ impl Keyspace {
 
     /// Goes on with the snapshot for about `budget` small entries; bigger ones count for more.
     pub fn snapshot_step(&mut self, mut budget: usize) -> SnapshotProgress {
-        let Some(mut run) = self.snapshot.take() else { return SnapshotProgress::Idle };
+        let Some(mut run) = self.snapshot.take() else {
+            return SnapshotProgress::Idle;
+        };
         while budget > 0 {
             for db in &mut self.dbs {
                 run.kept.append(&mut db.books.hook.kept);
@@ -176,7 +186,8 @@ impl Keyspace {
                 self.walk_database(&mut run, &mut budget);
             } else if let Some((origin, table)) = run.kept.last_mut() {
                 if !walk(table, *origin, &run.sink, &mut run.position, &mut budget) {
-                    run.garbage.append_tables(run.kept.pop().map(|(_, table)| table));
+                    run.garbage
+                        .append_tables(run.kept.pop().map(|(_, table)| table));
                     run.position = 0;
                 }
             } else {
@@ -188,9 +199,18 @@ impl Keyspace {
     }
 
     fn walk_database(&mut self, run: &mut SnapshotRun, budget: &mut usize) {
-        let db = self.dbs.iter_mut().find(|db| db.books.hook.origin == run.origin);
+        let db = self
+            .dbs
+            .iter_mut()
+            .find(|db| db.books.hook.origin == run.origin);
         let more = db.is_some_and(|db| {
-            walk(&mut db.table, run.origin, &run.sink, &mut run.position, budget)
+            walk(
+                &mut db.table,
+                run.origin,
+                &run.sink,
+                &mut run.position,
+                budget,
+            )
         });
         if !more {
             run.origin += 1;
@@ -229,7 +249,11 @@ impl Keyspace {
         if run.origin >= self.dbs.len() as u32 {
             run.position = 0;
         }
-        Some(Arc::into_inner(sink).expect("the databases' handles were just dropped").into_inner())
+        Some(
+            Arc::into_inner(sink)
+                .expect("the databases' handles were just dropped")
+                .into_inner(),
+        )
     }
 }
 

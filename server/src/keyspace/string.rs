@@ -103,7 +103,10 @@ impl Decimal {
             at -= 1;
             digits[at] = b'-';
         }
-        Self { digits, start: at as u8 }
+        Self {
+            digits,
+            start: at as u8,
+        }
     }
 
     /// The text.
@@ -149,13 +152,37 @@ mod tests {
 
     #[test]
     fn integers_are_recognised_only_in_canonical_form() {
-        for value in [0, 1, -1, 9, 10, -10, i64::MAX, i64::MIN, i64::MIN + 1, 1_000_000_007] {
-            assert_eq!(parse_canonical_int(value.to_string().as_bytes()), Some(value));
+        for value in [
+            0,
+            1,
+            -1,
+            9,
+            10,
+            -10,
+            i64::MAX,
+            i64::MIN,
+            i64::MIN + 1,
+            1_000_000_007,
+        ] {
+            assert_eq!(
+                parse_canonical_int(value.to_string().as_bytes()),
+                Some(value)
+            );
             assert_eq!(Decimal::new(value).as_bytes(), value.to_string().as_bytes());
         }
         let others: [&[u8]; 12] = [
-            b"", b"-", b"-0", b"00", b"01", b"+1", b" 1", b"1 ", b"1x", b"9223372036854775808",
-            b"-9223372036854775809", b"99999999999999999999",
+            b"",
+            b"-",
+            b"-0",
+            b"00",
+            b"01",
+            b"+1",
+            b" 1",
+            b"1 ",
+            b"1x",
+            b"9223372036854775808",
+            b"-9223372036854775809",
+            b"99999999999999999999",
         ];
         for text in others {
             assert_eq!(parse_canonical_int(text), None, "{text:?}");

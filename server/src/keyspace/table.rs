@@ -16,13 +16,18 @@
 //!
 //! Read next: `segment.rs`.
 
-#![allow(unsafe_code, reason = "dereferences the entries that segments own; invariants in segment.rs")]
+#![allow(
+    unsafe_code,
+    reason = "dereferences the entries that segments own; invariants in segment.rs"
+)]
 
 use std::ptr::NonNull;
 
 use super::entry::{Entry, Epoch};
 use super::hash::KeyHasher;
-use super::segment::{Address, BUCKET_SLOTS, FRACTION_BITS, PREFETCH_AHEAD, Segment, Slot, home_of};
+use super::segment::{
+    Address, BUCKET_SLOTS, FRACTION_BITS, PREFETCH_AHEAD, Segment, Slot, home_of,
+};
 
 /// Longest prefix: from here segments grow without limit. With the 16 bits of the fraction a position has 48 bits.
 const MAX_DEPTH: u8 = 32;
@@ -170,7 +175,13 @@ impl Table {
     pub(super) fn get_mut(&mut self, hash: u64, key: &[u8]) -> Option<Occupied<'_>> {
         let found = self.lookup(hash);
         let (index, slot) = found.segment.find(found.homes, found.address(hash), key)?;
-        Some(Occupied { table: self, segment: found.segment, hash, index, slot })
+        Some(Occupied {
+            table: self,
+            segment: found.segment,
+            hash,
+            index,
+            slot,
+        })
     }
 
     /// Adds an entry whose key, of this hash, is not in the table. The entry gets the table's epoch.
@@ -202,7 +213,9 @@ impl Table {
     #[inline]
     pub(super) fn prefetch_entry(&self, hash: u64) {
         let found = self.lookup(hash);
-        found.segment.prefetch_entry(found.homes, found.address(hash));
+        found
+            .segment
+            .prefetch_entry(found.homes, found.address(hash));
     }
 
     /// An entry, all about equally likely for a random `word`.
@@ -219,13 +232,15 @@ impl Table {
                 return Some(unsafe { &*Entry::fat(entry) });
             }
         }
-        self.first_from(self.index(word)).or_else(|| self.first_from(0))
+        self.first_from(self.index(word))
+            .or_else(|| self.first_from(0))
     }
 
     /// The first entry of the segments from a directory index on.
     fn first_from(&self, directory_index: usize) -> Option<&Entry> {
         self.directory[directory_index..].iter().find_map(|found| {
-            let entry = (0..found.segment.slot_count()).find_map(|at| found.segment.entry_at(at))?;
+            let entry =
+                (0..found.segment.slot_count()).find_map(|at| found.segment.entry_at(at))?;
             // SAFETY: a live entry, borrowed with the table.
             Some(unsafe { &*Entry::fat(entry) })
         })
@@ -296,7 +311,11 @@ impl Table {
     fn join(&mut self, hash: u64, segment: Segment, sibling: Segment) {
         let depth = segment.depth();
         let is_upper = hash >> (64 - depth) & 1 == 1;
-        let (lower, upper) = if is_upper { (sibling, segment) } else { (segment, sibling) };
+        let (lower, upper) = if is_upper {
+            (sibling, segment)
+        } else {
+            (segment, sibling)
+        };
         let joined = lower.join(upper);
         self.set_segment(hash, joined);
         self.segments -= 1;
@@ -312,7 +331,11 @@ impl Table {
         self.directory = self.directory.iter().copied().step_by(2).collect();
         self.depth -= 1;
         let depth = self.depth;
-        self.deepest = self.directory.iter().filter(|entry| entry.depth == depth).count();
+        self.deepest = self
+            .directory
+            .iter()
+            .filter(|entry| entry.depth == depth)
+            .count();
     }
 }
 
@@ -338,7 +361,9 @@ impl Table {
         mut f: impl FnMut(&mut Entry),
     ) -> Option<u64> {
         // SAFETY: live entries, borrowed exclusively with the table, one at a time.
-        self.walk_raw(position, budget, |entry| f(unsafe { &mut *Entry::fat(entry) }))
+        self.walk_raw(position, budget, |entry| {
+            f(unsafe { &mut *Entry::fat(entry) })
+        })
     }
 
     fn walk_raw(
@@ -366,7 +391,9 @@ impl Table {
         let mut count = 0;
         for index in start..start + 2 * BUCKET_SLOTS {
             segment.prefetch_slot(index + PREFETCH_AHEAD);
-            let Some(entry) = segment.entry_at(index) else { continue };
+            let Some(entry) = segment.entry_at(index) else {
+                continue;
+            };
             let its_fraction = segment.fraction_at(index);
             let is_ahead = home_of(its_fraction, found.homes) == home
                 && its_fraction >= fraction
@@ -395,7 +422,11 @@ impl DirectoryEntry {
     /// The first position after home bucket `home` of the segment that `position` lies in.
     fn end_of_bucket(self, position: u64, home: usize) -> Option<u64> {
         let depth = u32::from(self.depth);
-        let prefix = if depth == 0 { 0 } else { position >> (64 - depth) << (64 - depth) };
+        let prefix = if depth == 0 {
+            0
+        } else {
+            position >> (64 - depth) << (64 - depth)
+        };
         if home + 1 == usize::from(self.homes) {
             return self.end_of_segment(position);
         }
@@ -444,7 +475,11 @@ impl Table {
             }
             next = found.end_of_segment(position);
         }
-        ExpireStep { visited, skipped_segments, next }
+        ExpireStep {
+            visited,
+            skipped_segments,
+            next,
+        }
     }
 
     /// One segment; how many entries with an expiry it had.
@@ -453,9 +488,13 @@ impl Table {
         let (mut visited, mut earliest, before) = (0, i64::MAX, due.len());
         for index in 0..segment.slot_count() {
             segment.prefetch_slot(index + PREFETCH_AHEAD);
-            let Some(entry) = segment.entry_at(index) else { continue };
+            let Some(entry) = segment.entry_at(index) else {
+                continue;
+            };
             // SAFETY: a live entry, borrowed with the table.
-            let Some(at) = (unsafe { &*Entry::fat(entry) }).expire_at() else { continue };
+            let Some(at) = (unsafe { &*Entry::fat(entry) }).expire_at() else {
+                continue;
+            };
             visited += 1;
             if at <= now_ms {
                 due.push(segment.take(index));
@@ -538,8 +577,20 @@ impl<'a> Occupied<'a> {
     /// The same entry for a shorter time.
     #[inline]
     pub(super) fn reborrow(&mut self) -> Occupied<'_> {
-        let Self { segment, hash, index, slot, .. } = *self;
-        Occupied { table: self.table, segment, hash, index, slot }
+        let Self {
+            segment,
+            hash,
+            index,
+            slot,
+            ..
+        } = *self;
+        Occupied {
+            table: self.table,
+            segment,
+            hash,
+            index,
+            slot,
+        }
     }
 
     /// The epoch of the entry's table.

@@ -3,6 +3,7 @@
 //! Owns [`ValueMut`] and [`StringMut`], which [`super::db::EntryMut`] hands out after the snapshot hook has run. A string
 //! may move its entry when its length changes; collections keep their place and own their memory.
 
+use super::ValueRef;
 use super::entry::Entry;
 use super::string::{StringInput, StringRef};
 use super::table::Occupied;
@@ -10,7 +11,6 @@ use super::types::hash::Hash;
 use super::types::list::List;
 use super::types::set::Set;
 use super::types::sorted_set::SortedSet;
-use super::ValueRef;
 
 /// A value to change.
 pub enum ValueMut<'a> {
@@ -99,8 +99,12 @@ impl<'a> StringMut<'a> {
     /// The text as bytes to change in place, extended with zero bytes to at least `min_len`.
     pub fn bytes_mut(&mut self, min_len: usize) -> &mut [u8] {
         let len = self.len().max(min_len);
-        self.occupied.replace_with(|entry| (entry.with_string_len(len), ()));
-        self.occupied.entry_mut().string_bytes_mut().unwrap_or_default()
+        self.occupied
+            .replace_with(|entry| (entry.with_string_len(len), ()));
+        self.occupied
+            .entry_mut()
+            .string_bytes_mut()
+            .unwrap_or_default()
     }
 }
 

@@ -44,7 +44,10 @@ impl WatchedKeys {
     }
 
     fn add(&mut self, key: &[u8]) -> u64 {
-        let watched = self.keys.entry(key.into()).or_insert(Watched { version: 0, clients: 0 });
+        let watched = self.keys.entry(key.into()).or_insert(Watched {
+            version: 0,
+            clients: 0,
+        });
         watched.clients += 1;
         watched.version
     }
@@ -93,13 +96,22 @@ impl WatchSet {
 impl Keyspace {
     /// Adds a key to `set`, unless it is in it already.
     pub fn watch(&mut self, set: &mut WatchSet, db: u32, key: &[u8]) {
-        if set.keys.iter().any(|watched| watched.db == db && *watched.key == *key) {
+        if set
+            .keys
+            .iter()
+            .any(|watched| watched.db == db && *watched.key == *key)
+        {
             return;
         }
         let database = self.db(db);
         let existed = database.contains(key);
         let version = database.books.watched.add(key);
-        set.keys.push(WatchedKey { db, key: key.into(), version, existed });
+        set.keys.push(WatchedKey {
+            db,
+            key: key.into(),
+            version,
+            existed,
+        });
     }
 
     /// Empties `set`.
@@ -112,7 +124,9 @@ impl Keyspace {
     /// Whether a key of `set` has changed since it was added, or has expired by `now_ms`.
     pub fn watch_broken(&self, set: &WatchSet, now_ms: i64) -> bool {
         set.keys.iter().any(|watched| {
-            let Some(db) = self.dbs.get(watched.db as usize) else { return true };
+            let Some(db) = self.dbs.get(watched.db as usize) else {
+                return true;
+            };
             db.books.watched.version(&watched.key) != Some(watched.version)
                 || (watched.existed && db.has_expired(&watched.key, now_ms))
         })

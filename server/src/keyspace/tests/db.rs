@@ -8,7 +8,8 @@ use super::super::string::StringInput;
 use super::super::types::{EncodingLimits, value::Value};
 use super::super::watch::WatchSet;
 use super::super::{
-    ExpiryRule, Keyspace, RenameOutcome, ReplaceRule, SetExpiry, SetOutcome, TransferOutcome, ValueMut,
+    ExpiryRule, Keyspace, RenameOutcome, ReplaceRule, SetExpiry, SetOutcome, TransferOutcome,
+    ValueMut,
 };
 use super::{key, keyspace, text};
 
@@ -17,7 +18,9 @@ const NOW: i64 = 1_000_000;
 #[test]
 fn a_master_removes_an_expired_key_and_tells() {
     let mut keyspace = keyspace();
-    keyspace.db(3).set_string(b"a", StringInput::Int(1), SetExpiry::At(NOW + 10));
+    keyspace
+        .db(3)
+        .set_string(b"a", StringInput::Int(1), SetExpiry::At(NOW + 10));
     assert!(keyspace.db(3).get(b"a").is_some());
     keyspace.set_context(NOW + 10, ExpiryRule::Delete);
     assert!(!keyspace.has_expired());
@@ -32,7 +35,9 @@ fn a_master_removes_an_expired_key_and_tells() {
 #[test]
 fn a_replica_hides_an_expired_key_and_its_master_still_sees_it() {
     let mut keyspace = keyspace();
-    keyspace.db(0).set_string(b"a", StringInput::Int(1), SetExpiry::At(NOW));
+    keyspace
+        .db(0)
+        .set_string(b"a", StringInput::Int(1), SetExpiry::At(NOW));
     keyspace.set_context(NOW, ExpiryRule::Hide);
     assert!(keyspace.db(0).get(b"a").is_none());
     assert!(keyspace.db(0).random_key(1).is_none());
@@ -40,9 +45,18 @@ fn a_replica_hides_an_expired_key_and_its_master_still_sees_it() {
     keyspace.set_context(NOW, ExpiryRule::Ignore);
     assert!(keyspace.db(0).get_mut(b"a").is_some());
     keyspace.set_context(NOW, ExpiryRule::Hide);
-    let outcome = keyspace.db(0).set_string(b"a", StringInput::Int(2), SetExpiry::Keep);
-    assert_eq!(outcome, SetOutcome::Inserted, "a write to a writable replica starts anew");
-    assert_eq!(keyspace.db(0).get(b"a").map(|entry| entry.expire_at()), Some(None));
+    let outcome = keyspace
+        .db(0)
+        .set_string(b"a", StringInput::Int(2), SetExpiry::Keep);
+    assert_eq!(
+        outcome,
+        SetOutcome::Inserted,
+        "a write to a writable replica starts anew"
+    );
+    assert_eq!(
+        keyspace.db(0).get(b"a").map(|entry| entry.expire_at()),
+        Some(None)
+    );
     assert!(!keyspace.has_expired());
 }
 
@@ -57,10 +71,16 @@ fn active_expiry_removes_everything_that_is_due_and_nothing_else() {
             2 => SetExpiry::At(NOW + 10),
             _ => SetExpiry::At(NOW + 1_000_000),
         };
-        keyspace.db(0).set_string(&key(number), StringInput::Int(1), expiry);
+        keyspace
+            .db(0)
+            .set_string(&key(number), StringInput::Int(1), expiry);
     }
     assert_eq!(keyspace.db(0).expires_len() as u64, total * 3 / 4);
-    for (now, left) in [(NOW + 4, total), (NOW + 5, total * 3 / 4), (NOW + 10, total / 2)] {
+    for (now, left) in [
+        (NOW + 4, total),
+        (NOW + 5, total * 3 / 4),
+        (NOW + 10, total / 2),
+    ] {
         keyspace.set_context(now, ExpiryRule::Delete);
         for _ in 0..1_000 {
             keyspace.active_expire(400);
@@ -69,25 +89,37 @@ fn active_expiry_removes_everything_that_is_due_and_nothing_else() {
         keyspace.take_expired();
     }
     let round = keyspace.active_expire(1_000_000);
-    assert_eq!((round.visited, round.expired), (0, 0), "nothing is due, so nothing is looked at");
+    assert_eq!(
+        (round.visited, round.expired),
+        (0, 0),
+        "nothing is due, so nothing is looked at"
+    );
 }
 
 #[test]
 fn expired_watches_and_changed_watches_are_broken() {
     let mut keyspace = keyspace();
-    keyspace.db(0).set_string(b"a", StringInput::Int(1), SetExpiry::At(NOW + 10));
+    keyspace
+        .db(0)
+        .set_string(b"a", StringInput::Int(1), SetExpiry::At(NOW + 10));
     let mut set = WatchSet::default();
     keyspace.watch(&mut set, 0, b"a");
     keyspace.watch(&mut set, 0, b"a");
     keyspace.watch(&mut set, 0, b"new");
     assert_eq!(set.len(), 2);
-    keyspace.db(0).set_string(b"other", StringInput::Int(1), SetExpiry::Clear);
-    keyspace.db(1).set_string(b"a", StringInput::Int(1), SetExpiry::Clear);
+    keyspace
+        .db(0)
+        .set_string(b"other", StringInput::Int(1), SetExpiry::Clear);
+    keyspace
+        .db(1)
+        .set_string(b"a", StringInput::Int(1), SetExpiry::Clear);
     assert!(!keyspace.watch_broken(&set, NOW));
     assert!(keyspace.watch_broken(&set, NOW + 10));
     keyspace.db(0).remove(b"new");
     assert!(!keyspace.watch_broken(&set, NOW), "it was not there");
-    keyspace.db(0).set_string(b"new", StringInput::Int(1), SetExpiry::Clear);
+    keyspace
+        .db(0)
+        .set_string(b"new", StringInput::Int(1), SetExpiry::Clear);
     assert!(keyspace.watch_broken(&set, NOW));
     keyspace.unwatch(&mut set);
     keyspace.watch(&mut set, 0, b"a");
@@ -98,13 +130,25 @@ fn expired_watches_and_changed_watches_are_broken() {
 #[test]
 fn keys_move_and_are_copied_between_databases() {
     let mut keyspace = keyspace();
-    keyspace.db(0).set_string(b"a", StringInput::Int(1), SetExpiry::At(NOW + 10));
-    assert_eq!(keyspace.copy_key((0, b"a"), (1, b"b"), ReplaceRule::KeepTarget), TransferOutcome::Done);
-    assert_eq!(keyspace.copy_key((0, b"a"), (1, b"b"), ReplaceRule::KeepTarget), TransferOutcome::TargetExists);
-    assert_eq!(keyspace.copy_key((0, b"x"), (1, b"b"), ReplaceRule::Replace), TransferOutcome::NoSuchKey);
+    keyspace
+        .db(0)
+        .set_string(b"a", StringInput::Int(1), SetExpiry::At(NOW + 10));
+    assert_eq!(
+        keyspace.copy_key((0, b"a"), (1, b"b"), ReplaceRule::KeepTarget),
+        TransferOutcome::Done
+    );
+    assert_eq!(
+        keyspace.copy_key((0, b"a"), (1, b"b"), ReplaceRule::KeepTarget),
+        TransferOutcome::TargetExists
+    );
+    assert_eq!(
+        keyspace.copy_key((0, b"x"), (1, b"b"), ReplaceRule::Replace),
+        TransferOutcome::NoSuchKey
+    );
     assert_eq!(keyspace.move_key(0, 1, b"a"), TransferOutcome::Done);
     assert_eq!(keyspace.move_key(0, 1, b"a"), TransferOutcome::NoSuchKey);
-    let expiry = |db: &mut super::super::Db, key: &[u8]| db.get(key).and_then(|entry| entry.expire_at());
+    let expiry =
+        |db: &mut super::super::Db, key: &[u8]| db.get(key).and_then(|entry| entry.expire_at());
     assert_eq!(expiry(keyspace.db(1), b"a"), Some(NOW + 10));
     assert_eq!(expiry(keyspace.db(1), b"b"), Some(NOW + 10));
     keyspace.swap(1, 4);
@@ -114,8 +158,14 @@ fn keys_move_and_are_copied_between_databases() {
 #[test]
 fn heavy_values_go_to_the_garbage_and_light_ones_do_not() {
     let mut keyspace = keyspace();
-    keyspace.db(0).set_string(b"light", StringInput::Int(1), SetExpiry::Clear);
-    keyspace.db(0).get_mut(b"light").expect("it is there").delete();
+    keyspace
+        .db(0)
+        .set_string(b"light", StringInput::Int(1), SetExpiry::Clear);
+    keyspace
+        .db(0)
+        .get_mut(b"light")
+        .expect("it is there")
+        .delete();
     assert!(keyspace.take_garbage().is_empty());
     keyspace.clear();
     assert!(!keyspace.take_garbage().is_empty());
@@ -149,7 +199,10 @@ fn operation() -> impl Strategy<Value = Operation> {
     prop_oneof![
         (key.clone(), value.clone(), expiry).prop_map(|(k, v, e)| Operation::Set(k, v, e)),
         (key.clone(), value).prop_map(|(k, v)| Operation::Append(k, v)),
-        (key.clone(), proptest::option::of(at.prop_map(|at| NOW + at)))
+        (
+            key.clone(),
+            proptest::option::of(at.prop_map(|at| NOW + at))
+        )
             .prop_map(|(k, e)| Operation::Expire(k, e)),
         key.clone().prop_map(Operation::Remove),
         (key.clone(), key).prop_map(|(a, b)| Operation::Rename(a, b)),
@@ -177,7 +230,9 @@ fn apply(keyspace: &mut Keyspace, model: &mut Model, now: &mut i64, operation: O
             let entry = db.get_mut(&[k]);
             assert_eq!(entry.is_some(), model.contains_key(&k));
             if let Some(mut entry) = entry {
-                let ValueMut::String(mut string) = entry.value_mut() else { panic!("a string") };
+                let ValueMut::String(mut string) = entry.value_mut() else {
+                    panic!("a string")
+                };
                 string.append(&suffix);
                 model.entry(k).and_modify(|(value, _)| value.extend(suffix));
             }
@@ -233,10 +288,20 @@ fn collections_are_changed_in_place() {
     let mut keyspace = keyspace();
     let limits = EncodingLimits::default();
     let list = Value::list([b"x".as_slice()], &limits);
-    assert_eq!(keyspace.db(0).set(b"list", list, SetExpiry::Clear), SetOutcome::Inserted);
+    assert_eq!(
+        keyspace.db(0).set(b"list", list, SetExpiry::Clear),
+        SetOutcome::Inserted
+    );
     let mut entry = keyspace.db(0).get_mut(b"list").expect("it is there");
-    let ValueMut::List(list) = entry.value_mut() else { panic!("a list") };
+    let ValueMut::List(list) = entry.value_mut() else {
+        panic!("a list")
+    };
     list.push(super::super::types::list::End::Tail, b"y", &limits);
     assert_eq!(list.len(), 2);
-    assert_eq!(keyspace.db(0).set(b"list", Value::string(b"s"), SetExpiry::Keep), SetOutcome::Overwritten);
+    assert_eq!(
+        keyspace
+            .db(0)
+            .set(b"list", Value::string(b"s"), SetExpiry::Keep),
+        SetOutcome::Overwritten
+    );
 }

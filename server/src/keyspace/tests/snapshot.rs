@@ -29,7 +29,10 @@ fn data_of(keyspace: &Keyspace) -> Data {
         let mut cursor = 0;
         loop {
             cursor = db.scan(cursor, 100, |entry| {
-                data.insert((index, entry.key().to_vec()), (text(entry), entry.expire_at()));
+                data.insert(
+                    (index, entry.key().to_vec()),
+                    (text(entry), entry.expire_at()),
+                );
             });
             if cursor == 0 {
                 break;
@@ -51,13 +54,17 @@ fn change(keyspace: &mut Keyspace, numbers: &mut Numbers, keys: u64, now: i64) {
             let mut loaded = keyspace.empty_like();
             for number in 0..keys {
                 let value = StringInput::Int(number as i64 + 1);
-                loaded.db(db).set_string(&key(number), value, SetExpiry::Clear);
+                loaded
+                    .db(db)
+                    .set_string(&key(number), value, SetExpiry::Clear);
             }
             keyspace.replace_data(loaded);
         }
         3..400 => {
             let value = vec![b'v'; numbers.below(100) as usize];
-            keyspace.db(db).set_string(&name, StringInput::Bytes(&value), SetExpiry::Clear);
+            keyspace
+                .db(db)
+                .set_string(&name, StringInput::Bytes(&value), SetExpiry::Clear);
         }
         400..500 => drop(keyspace.db(db).remove(&name)),
         500..600 => {
@@ -98,7 +105,9 @@ fn run_snapshot(seed: u64, keys: u64) {
         while keyspace.active_expire(100_000).expired > 0 {}
         let expected = data_of(&keyspace);
         let collector = Collector::default();
-        keyspace.begin_snapshot(Box::new(collector.clone())).expect("no other is running");
+        keyspace
+            .begin_snapshot(Box::new(collector.clone()))
+            .expect("no other is running");
         let again = keyspace.begin_snapshot(Box::new(Collector::default()));
         assert_eq!(again, Err(SnapshotError::Running));
         let mut steps = 0;
@@ -112,7 +121,10 @@ fn run_snapshot(seed: u64, keys: u64) {
                 change(&mut keyspace, &mut numbers, keys, now);
             }
         }
-        let found = collector.0.lock().expect("no test panics while it holds it");
+        let found = collector
+            .0
+            .lock()
+            .expect("no test panics while it holds it");
         assert_eq!(found.len(), expected.len(), "seed {seed}, round {round}");
         assert!(*found == expected, "seed {seed}, round {round}");
     }
@@ -130,22 +142,49 @@ fn a_snapshot_is_the_data_at_its_beginning_whatever_happens_meanwhile() {
 fn an_aborted_snapshot_is_cleared_away_before_the_next_begins() {
     let mut keyspace = keyspace();
     for number in 0..1_000 {
-        keyspace.db(0).set_string(&key(number), StringInput::Int(1), SetExpiry::Clear);
+        keyspace
+            .db(0)
+            .set_string(&key(number), StringInput::Int(1), SetExpiry::Clear);
     }
     let first = Collector::default();
-    keyspace.begin_snapshot(Box::new(first.clone())).expect("no other is running");
+    keyspace
+        .begin_snapshot(Box::new(first.clone()))
+        .expect("no other is running");
     keyspace.snapshot_step(100);
     assert!(keyspace.abort_snapshot().is_some());
     assert!(keyspace.abort_snapshot().is_none());
-    let given = first.0.lock().expect("no test panics while it holds it").len();
+    let given = first
+        .0
+        .lock()
+        .expect("no test panics while it holds it")
+        .len();
     keyspace.db(0).remove(&key(999));
     let second = Collector::default();
     let early = keyspace.begin_snapshot(Box::new(second.clone()));
     assert_eq!(early, Err(SnapshotError::Draining));
     while !matches!(keyspace.snapshot_step(100), SnapshotProgress::Drained) {}
-    assert_eq!(first.0.lock().expect("no test panics while it holds it").len(), given);
-    keyspace.begin_snapshot(Box::new(second.clone())).expect("the first is cleared away");
+    assert_eq!(
+        first
+            .0
+            .lock()
+            .expect("no test panics while it holds it")
+            .len(),
+        given
+    );
+    keyspace
+        .begin_snapshot(Box::new(second.clone()))
+        .expect("the first is cleared away");
     while !matches!(keyspace.snapshot_step(100), SnapshotProgress::Finished(_)) {}
-    assert!(matches!(keyspace.snapshot_step(100), SnapshotProgress::Idle));
-    assert_eq!(second.0.lock().expect("no test panics while it holds it").len(), 999);
+    assert!(matches!(
+        keyspace.snapshot_step(100),
+        SnapshotProgress::Idle
+    ));
+    assert_eq!(
+        second
+            .0
+            .lock()
+            .expect("no test panics while it holds it")
+            .len(),
+        999
+    );
 }

@@ -15,7 +15,10 @@ fn insert(table: &mut Table, number: u64) {
 
 fn remove(table: &mut Table, number: u64) -> bool {
     let hash = table.hash(&key(number));
-    table.get_mut(hash, &key(number)).map(|occupied| occupied.remove()).is_some()
+    table
+        .get_mut(hash, &key(number))
+        .map(|occupied| occupied.remove())
+        .is_some()
 }
 
 /// How many keys the tests that need many use; fewer under Miri, which is slow.
@@ -40,14 +43,20 @@ fn the_table_agrees_with_a_map_while_it_grows_and_shrinks() {
         assert_eq!(table.len(), model.len(), "phase {phase}");
         for number in 0..MANY / 4 {
             let found = table.get(table.hash(&key(number)), &key(number)).map(text);
-            let expected = model.contains(&number).then(|| number.to_string().into_bytes());
+            let expected = model
+                .contains(&number)
+                .then(|| number.to_string().into_bytes());
             assert_eq!(found, expected, "phase {phase}");
         }
     }
     for number in 0..MANY / 4 {
         remove(&mut table, number);
     }
-    assert_eq!((table.len(), table.capacity()), (0, 32), "an emptied table is as small as a new one");
+    assert_eq!(
+        (table.len(), table.capacity()),
+        (0, 32),
+        "an emptied table is as small as a new one"
+    );
 }
 
 #[test]
@@ -64,8 +73,14 @@ fn the_load_stays_high_at_every_size() {
         }
     }
     let average = sum / f64::from(count);
-    println!("load: lowest {lowest:.3}, average {average:.3}, {} bytes a key", table.overhead() as f64 / MANY as f64);
-    assert!(lowest > 0.68 && average > 0.78, "lowest {lowest}, average {average}");
+    println!(
+        "load: lowest {lowest:.3}, average {average:.3}, {} bytes a key",
+        table.overhead() as f64 / MANY as f64
+    );
+    assert!(
+        lowest > 0.68 && average > 0.78,
+        "lowest {lowest}, average {average}"
+    );
 }
 
 /// Scans with churn of other keys between the calls; the keys given, with how often.
@@ -128,10 +143,16 @@ fn any_cursor_may_be_given_to_scan() {
         db.set_string(&key(number), StringInput::Int(1), SetExpiry::Clear);
     }
     let mut numbers = Numbers(9);
-    for cursor in (0..1_000).map(|_| numbers.next()).chain([u64::MAX, 1, 1 << 63]) {
+    for cursor in (0..1_000)
+        .map(|_| numbers.next())
+        .chain([u64::MAX, 1, 1 << 63])
+    {
         let mut count = 0;
         let next = db.scan(cursor, 10, |_| count += 1);
-        assert!(next == 0 || next > cursor << 16 >> 16, "{cursor} leads to {next}");
+        assert!(
+            next == 0 || next > cursor << 16 >> 16,
+            "{cursor} leads to {next}"
+        );
         assert!(count < 60);
     }
 }
@@ -145,14 +166,28 @@ fn random_entries_are_about_equally_likely() {
     let mut counts = HashMap::new();
     let rounds = if cfg!(miri) { 2_000 } else { 200_000 };
     for _ in 0..rounds {
-        let entry = table.random(numbers.next()).expect("the table is not empty");
+        let entry = table
+            .random(numbers.next())
+            .expect("the table is not empty");
         *counts.entry(entry.key().to_vec()).or_insert(0u64) += 1;
     }
     let most = counts.values().max().copied().unwrap_or(0);
-    assert!(most < 10 + 2 * rounds / keys, "the most frequent came {most} times");
-    assert!(counts.len() as u64 > keys * 8 / 10, "{} of {keys} keys came", counts.len());
+    assert!(
+        most < 10 + 2 * rounds / keys,
+        "the most frequent came {most} times"
+    );
+    assert!(
+        counts.len() as u64 > keys * 8 / 10,
+        "{} of {keys} keys came",
+        counts.len()
+    );
     (1..keys).for_each(|number| assert!(remove(&mut table, number)));
-    assert_eq!(table.random(numbers.next()).map(|entry| entry.key().to_vec()), Some(key(0)));
+    assert_eq!(
+        table
+            .random(numbers.next())
+            .map(|entry| entry.key().to_vec()),
+        Some(key(0))
+    );
     assert!(remove(&mut table, 0));
     assert!(table.random(numbers.next()).is_none());
 }
