@@ -125,7 +125,10 @@ pub fn encode<A: AsRef<[u8]>>(words: &[A]) -> Vec<u8> {
 }
 
 /// A reply as `redis-cli` would show a single value.
-#[allow(clippy::wildcard_enum_match_arm, reason = "the crate may add kinds of values")]
+#[allow(
+    clippy::wildcard_enum_match_arm,
+    reason = "the crate may add kinds of values"
+)]
 pub fn as_text(value: &Value) -> String {
     match value {
         Value::Nil => "(nil)".to_owned(),

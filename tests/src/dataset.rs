@@ -155,6 +155,10 @@ pub fn digest(client: &mut Client) -> anyhow::Result<ContentDigest> {
     Ok(sum)
 }
 
+#[allow(
+    clippy::wildcard_enum_match_arm,
+    reason = "the crate may add kinds of values"
+)]
 fn bytes(value: &Value) -> anyhow::Result<Vec<u8>> {
     match value {
         Value::BulkString(bytes) => Ok(bytes.clone()),
@@ -207,6 +211,10 @@ fn digests(client: &mut Client, keys: &[Vec<u8>]) -> anyhow::Result<Vec<ContentD
 }
 
 /// The elements in an order that does not depend on the server.
+#[allow(
+    clippy::wildcard_enum_match_arm,
+    reason = "the crate may add kinds of values"
+)]
 fn canonical(kind: &str, reply: Value) -> anyhow::Result<Vec<Vec<u8>>> {
     let elements = match reply {
         Value::Array(elements) => elements,

@@ -106,11 +106,7 @@ impl Server {
         Self::start_from(program, Some(file), options)
     }
 
-    fn start_from(
-        program: Program,
-        file: Option<&Path>,
-        options: &[&str],
-    ) -> anyhow::Result<Self> {
+    fn start_from(program: Program, file: Option<&Path>, options: &[&str]) -> anyhow::Result<Self> {
         let folder = TempDir::with_prefix("redfleet-test-")?;
         let options = options
             .iter()
@@ -249,7 +245,9 @@ fn spawn(
         .append(true)
         .open(folder.join("server.log"))?;
     let mut command = Command::new(&path);
-    command.args(file).args(["--port", &port.to_string(), "--bind", "127.0.0.1"]);
+    command
+        .args(file)
+        .args(["--port", &port.to_string(), "--bind", "127.0.0.1"]);
     command.arg("--dir").arg(folder).args(["--save", ""]);
     command
         .args(["--repl-diskless-sync-delay", "0"])

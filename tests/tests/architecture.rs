@@ -1,6 +1,11 @@
 //! The arrows between layers, the sizes of files and the purity of the deciding modules, read from
 //! the source text. What fails here is a design question first: see CONTRIBUTING.md.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "tests fail by panicking, in their helpers, too"
+)]
+
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -36,23 +41,61 @@ const FORBIDDEN: &[(&str, &[&str], &str)] = &[
         ],
         "commands reach the server through command::host only",
     ),
-    ("server/src/engine", &["crate::net", "tokio::net"], "the engine never sees a socket"),
+    (
+        "server/src/engine",
+        &["crate::net", "tokio::net"],
+        "the engine never sees a socket",
+    ),
     (
         "server/src/config",
-        &["crate::engine", "crate::net", "crate::replication", "crate::persistence"],
+        &[
+            "crate::engine",
+            "crate::net",
+            "crate::replication",
+            "crate::persistence",
+        ],
         "configuration is a value that others read",
     ),
-    ("server/protocol/src", &["tokio", "std::net", "std::fs"], "the wire format does no I/O"),
-    ("server/replset/src", &["tokio", "std::net", "std::fs", "tonic"], "the rules do no I/O"),
+    (
+        "server/protocol/src",
+        &["tokio", "std::net", "std::fs"],
+        "the wire format does no I/O",
+    ),
+    (
+        "server/replset/src",
+        &["tokio", "std::net", "std::fs", "tonic"],
+        "the rules do no I/O",
+    ),
     (
         "operator/src/api",
-        &["crate::reconcile", "crate::failover", "crate::rollout", "kube::Client"],
+        &[
+            "crate::reconcile",
+            "crate::failover",
+            "crate::rollout",
+            "kube::Client",
+        ],
         "the API types contain no behaviour",
     ),
-    ("operator/src/placement", &["kube::Client", "kube::Api", "control::"], "placement is pure"),
-    ("operator/src/rollout", &["kube::Client", "kube::Api", "control::"], "rollout is pure"),
-    ("operator/src/rotation", &["kube::Client", "kube::Api", "control::"], "rotation is pure"),
-    ("operator/src/resources", &["kube::Client", "kube::Api", "tokio"], "builders are pure"),
+    (
+        "operator/src/placement",
+        &["kube::Client", "kube::Api", "control::"],
+        "placement is pure",
+    ),
+    (
+        "operator/src/rollout",
+        &["kube::Client", "kube::Api", "control::"],
+        "rollout is pure",
+    ),
+    (
+        "operator/src/rotation",
+        &["kube::Client", "kube::Api", "control::"],
+        "rotation is pure",
+    ),
+    (
+        "operator/src/resources",
+        &["kube::Client", "kube::Api", "tokio"],
+        "builders are pure",
+    ),
 ];
 
 /// Folders that see no clock and no chance: such values come in.
@@ -79,12 +122,17 @@ const IMPURE_WORDS: &[&str] = &[
 const UNSAFE_FILES: &[&str] = &["server/src/keyspace/"];
 
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ lies in the root").to_owned()
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("tests/ lies in the root")
+        .to_owned()
 }
 
 fn rust_files(folder: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
-    let Ok(entries) = fs::read_dir(folder) else { return files };
+    let Ok(entries) = fs::read_dir(folder) else {
+        return files;
+    };
     for path in entries.map(|entry| entry.unwrap().path()) {
         if path.is_dir() && !path.ends_with("target") {
             files.extend(rust_files(&path));
@@ -99,7 +147,10 @@ fn rust_files(folder: &Path) -> Vec<PathBuf> {
 /// renamed layer cannot slip out of the checks.
 fn sources(folder: &str) -> Vec<PathBuf> {
     let mut files = rust_files(&root().join(folder));
-    assert!(!files.is_empty(), "{folder} has no Rust files: correct this test");
+    assert!(
+        !files.is_empty(),
+        "{folder} has no Rust files: correct this test"
+    );
     files.retain(|path| {
         let in_tests = path.strip_prefix(root()).unwrap().components().rev();
         let stem = path.file_stem().unwrap().to_string_lossy().into_owned();
@@ -113,7 +164,9 @@ fn sources(folder: &str) -> Vec<PathBuf> {
 /// The file without its tests.
 fn without_tests(path: &Path) -> Vec<String> {
     let text = fs::read_to_string(path).unwrap();
-    let lines = text.lines().take_while(|line| !line.starts_with("#[cfg(test)]"));
+    let lines = text
+        .lines()
+        .take_while(|line| !line.starts_with("#[cfg(test)]"));
     lines.map(str::to_owned).collect()
 }
 
@@ -173,12 +226,18 @@ fn unsafe_code_lives_in_the_audited_modules_only() {
         .flat_map(|folder| sources(folder))
         .filter(|file| {
             let code = code(file);
-            ["unsafe {", "unsafe fn", "unsafe impl"].iter().any(|word| code.contains(word))
+            ["unsafe {", "unsafe fn", "unsafe impl"]
+                .iter()
+                .any(|word| code.contains(word))
         })
         .map(|file| shown(&file))
         .filter(|name| !UNSAFE_FILES.iter().any(|audited| name.starts_with(audited)))
         .collect();
-    assert!(wrong.is_empty(), "unsafe code outside the audited modules: {}", wrong.join(", "));
+    assert!(
+        wrong.is_empty(),
+        "unsafe code outside the audited modules: {}",
+        wrong.join(", ")
+    );
 }
 
 #[test]
@@ -190,5 +249,9 @@ fn every_module_says_what_it_owns() {
         .filter(|file| !fs::read_to_string(file).unwrap().starts_with("//!"))
         .map(|file| shown(&file))
         .collect();
-    assert!(silent.is_empty(), "no module documentation: {}", silent.join(", "));
+    assert!(
+        silent.is_empty(),
+        "no module documentation: {}",
+        silent.join(", ")
+    );
 }

@@ -18,6 +18,7 @@ fn server(options: &[&str]) -> Result<Server> {
     Server::start(Program::Redfleet, options)
 }
 
+#[allow(clippy::wildcard_enum_match_arm, reason = "the crate may add kinds of values")]
 fn texts(value: &Value) -> Vec<String> {
     match value {
         Value::Array(items) | Value::Set(items) => items.iter().flat_map(texts).collect(),
