@@ -15,7 +15,7 @@ SERVICES=10.96.0.0/16
 BRIDGE=redfleet0
 PKI=$REDFLEET_CLUSTER/pki
 LOGS=$REDFLEET_CLUSTER/log
-CGROUP=redfleet-$(basename "$REDFLEET_CLUSTER")   # one per cluster: sealing does not separate cgroups
+CGROUP=redfleet-$(basename "$REDFLEET_CLUSTER" | tr -d .)   # one per cluster: sealing does not separate cgroups
 export KUBECONFIG=$PKI/admin.kubeconfig PATH=$REDFLEET_TOOLS:$PATH:/usr/sbin:/sbin
 
 . "$(dirname "${BASH_SOURCE[0]}")/cgroup.sh"

@@ -4,7 +4,7 @@
 set -uo pipefail; cd "$(dirname "$0")"; . ./cgroup.sh
 
 sweep() {
-  local d=$1 n; CGROUP=redfleet-$(basename "$d")
+  local d=$1 n; CGROUP=redfleet-$(basename "$d" | tr -d .)
   for n in 1 2 3; do cgroup_remove_node $n; done
   cgroup_remove_all; rm -rf "$d" "$d.lock"
 }
