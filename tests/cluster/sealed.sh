@@ -4,11 +4,24 @@
 # No way out of the sealed network: build first, run here.
 set -euo pipefail; cd "$(dirname "$0")"; . ./lib.sh; need_root
 scripts=$PWD
-exec unshare --net --mount --pid --fork --kill-child --mount-proc --propagation private bash -euo pipefail -c '
-  scripts=$1 from=$2; shift 2
+
+# Runs as process 1 of the sealed namespaces.
+inside() {
+  local scripts=$1 outer=$2 from=$3; shift 3
   ip link set lo up; mount -t tmpfs tmpfs /run; mkdir -p /run/netns
-  finish() { rc=$?; trap - EXIT; "$scripts/collect.sh" $rc; "$scripts/down.sh" || true; exit $rc; }
-  trap finish EXIT; trap "exit 130" INT TERM
-  "$scripts/up.sh"
-  cd "$from"; KUBECONFIG=$REDFLEET_CLUSTER/pki/admin.kubeconfig PATH=$REDFLEET_TOOLS:$PATH "$@"
-' sealed "$scripts" "${REDFLEET_FROM:-$PWD}" "$@"
+  finish() {
+    rc=$?; trap - EXIT INT TERM; "$scripts/collect.sh" $rc
+    if [ $rc != 0 ] && [ -n "${REDFLEET_KEEP:-}" ]; then
+      echo "redfleet: the cluster stays until Enter. A shell inside:" >&2
+      echo "  nsenter -t \$(pgrep -P $outer) -n -m -p env KUBECONFIG=$KUBECONFIG REDFLEET_CLUSTER=$REDFLEET_CLUSTER REDFLEET_TOOLS=$REDFLEET_TOOLS PATH=$PATH bash" >&2
+      read -r || true
+    fi
+    "$scripts/down.sh" || true; exit $rc
+  }
+  export KUBECONFIG=$REDFLEET_CLUSTER/pki/admin.kubeconfig PATH=$REDFLEET_TOOLS:$PATH
+  trap finish EXIT; trap 'exit 130' INT TERM
+  "$scripts/up.sh"; cd "$from"; "$@"
+}
+
+exec unshare --net --mount --pid --fork --kill-child --mount-proc --propagation private \
+  bash -euo pipefail -c "$(declare -f inside); inside \"\$@\"" sealed "$scripts" $$ "${REDFLEET_FROM:-$PWD}" "$@"

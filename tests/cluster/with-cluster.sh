@@ -8,7 +8,7 @@
 #   KUBECONFIG           administrator of the cluster          PATH            with kubectl and helm
 #   REDFLEET_BIN         our programs, static                  REDFLEET_CLUSTER  state directory, for fault.sh
 # and no network but the cluster: what it needs must be built. A CMD that is `cargo test …` is built here first.
-# After a failure logs and objects are in target/cluster-logs. REDFLEET_KEEP=1 waits for Enter before taking the cluster away.
+# After a failure logs and objects are in target/cluster-logs. REDFLEET_KEEP=1 keeps a failed cluster until Enter.
 set -euo pipefail
 from=$PWD; cd "$(dirname "$0")"; . ./lib.sh
 NODES="1 2 3"; [ "${1:-}" = --api-only ] && { NODES=; shift; }

@@ -79,7 +79,7 @@ pub struct RedisReplicaSetSpec {
     #[x_kube(validation = (rules::REPLICAS_MIN_RULE, rules::REPLICAS_MIN_MESSAGE), validation = (rules::REPLICAS_MAX_RULE, rules::REPLICAS_MAX_MESSAGE))]
     pub replicas: i32,
 
-    /// Image of the server, for example `ghcr.io/redfleet/server:0.1.0`. Default: the image of the operator's
+    /// Image of the server, for example `redfleet.dev/server:0.1.0`. Default: the image of the operator's
     /// own version, so that an upgrade of the operator also rolls the servers. A change replaces the
     /// replicas one by one, then switches the master over, then replaces the old master.
     #[serde(skip_serializing_if = "Option::is_none")]
