@@ -16,7 +16,7 @@ demo-status: ## nodes, sets and pods of the demo
 demo-down: ## removes the demo with all its data
 	@tests/cluster/demo.sh down
 
-test: ## all tests: without a cluster, with an API server, with three nodes (root; or with the cluster of KUBECONFIG)
+test: ## all tests: functions to peers, then on three nodes (root; or with the cluster of KUBECONFIG)
 	@tests/run.sh
 
 lint: ## formatting and lints, warnings are errors
@@ -25,8 +25,8 @@ lint: ## formatting and lints, warnings are errors
 fmt: ## formats the Rust code
 	cargo fmt --all
 
-crds: ## writes the generated files anew: crds/ and the chart's copy (a test proves them fresh)
-	@tests/crds.sh
+crds: ## writes the generated files anew: crds/, the chart's copy, docs/crd.md … (a test proves them fresh)
+	REDFLEET_WRITE=1 cargo test --locked -q -p redfleet-tests --test generated
 
 images: ## image archives of server and operator into target/images
 	@tests/cluster/packages.sh cluster && tests/cluster/images.sh target/images "$$(tests/cluster/programs.sh release)" && ls -l target/images

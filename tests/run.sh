@@ -1,18 +1,16 @@
 #!/bin/bash
-# run.sh : every test, lowest tier first (docs/testing.md): all that needs no cluster, then against an API server, then on
-# three nodes. Ends at the first tier that fails. With KUBECONFIG set the last two run against that cluster.
+# run.sh : every test (docs/testing.md): all that needs no cluster, then on three nodes. Ends where something fails.
+# With KUBECONFIG set the second half runs against that cluster.
 set -euo pipefail; shopt -s inherit_errexit; cd "$(dirname "$0")/.."; . tests/cluster/lib.sh
 cargo_static
 tests/cluster/packages.sh tests
-[ ! -x tests/peers.sh ] || tests/peers.sh
+tests/peers.sh "${CARGO_TARGET_DIR:-target}/$CARGO_BUILD_TARGET/debug/peers" >/dev/null
+tests/cluster/build.sh >/dev/null                # the API server that some tests start themselves
 
-say "tier 1: functions, golden scripts, processes, real peers"
+say "functions, golden scripts, processes, real peers, API server"
 cargo build --locked -q -p redfleet-server -p redfleet-operator -p redfleet-tests --bins
 cargo test --locked -q --workspace --no-fail-fast
 
-say "tier 2: API server"
-tests/cluster/with-cluster.sh --api-only cargo test -q --no-fail-fast -p redfleet-tests --test 'api_*' -- --ignored
-
-say "tier 3: three nodes"
+say "three nodes"
 tests/cluster/with-cluster.sh cargo test --no-fail-fast -p redfleet-tests --test 'e2e_*' -- --ignored --test-threads=1 --nocapture
 say "all tests passed"

@@ -8,7 +8,7 @@
 # NAT, no overlay: tests reach pods directly and pods reach the machine.
 : "${REDFLEET_CLUSTER:?the state directory of the cluster}"
 : "${REDFLEET_TOOLS:?the directory of kube-apiserver … kubectl (tests/cluster/build.sh prints it)}"
-NODES=${REDFLEET_NODES-1 2 3}                # empty: API server only
+NODES="1 2 3"
 NET=10.55.0
 PODS=10.244
 SERVICES=10.96.0.0/16

@@ -60,7 +60,6 @@ mend() {
     cgroup_thaw "$n"; ip link set "redfleetv$n" up
     [ -e "$LOGS/node$n-kubelet.pid" ] || ./node.sh kubelet "$n"
   done
-  [ -n "$NODES" ] || return 0
   service_route; heal; until_true 60 "Ready nodes" nodes_ready
 }
 

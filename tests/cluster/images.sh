@@ -36,7 +36,6 @@ image pause pause.Dockerfile "$t/pause" redfleet.dev/pause:1
 client_root
 image client client.Dockerfile "$t/client" redfleet.dev/client:1
 for p in server operator; do
-  [ -e "$programs/redfleet-$p" ] || continue
   strip -o "$t/build/out/redfleet-$p" "$programs/redfleet-$p"
   references=redfleet.dev/$p:$version; [ $p = server ] && references="$references redfleet.dev/$p:$version-next"
   image $p "$root/Dockerfile" "$t/build" $references

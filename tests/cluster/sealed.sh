@@ -7,7 +7,7 @@ scripts=$PWD
 
 # Runs as process 1 of the sealed namespaces.
 inside() {
-  local scripts=$1 outer=$2 from=$3; shift 3
+  scripts=$1 outer=$2; local from=$3; shift 3             # the first two are for the trap, after this function
   ip link set lo up; mount -t tmpfs tmpfs /run; mkdir -p /run/netns
   finish() {
     rc=$?; trap - EXIT INT TERM; "$scripts/collect.sh" $rc

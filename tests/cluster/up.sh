@@ -5,8 +5,6 @@ set -euo pipefail; cd "$(dirname "$0")"; . ./lib.sh; . ./env.sh; need_root
 all_ready() { [ "$(kubectl get nodes --no-headers | grep -c ' Ready')" = "$(echo $NODES | wc -w)" ]; }
 
 ./pki.sh; ./node.sh bridge-up
-if [ -z "$NODES" ]; then ./cp.sh up; say "API server ready"; exit 0; fi
-
 ./cp.sh up & waits=$!
 for n in $NODES; do ./node.sh boot $n & waits="$waits $!"; done
 for p in $waits; do wait $p; done

@@ -1,9 +1,9 @@
 #!/bin/bash
-# with-cluster.sh [--api-only] CMD… : runs CMD with a cluster, and takes the cluster away afterwards.
+# with-cluster.sh CMD… : runs CMD with a cluster, and takes the cluster away afterwards.
 #
 #   tests/cluster/with-cluster.sh cargo test -p redfleet-tests --test 'e2e_*' -- --ignored --test-threads=1
 #
-# Sealed, so any number may run side by side (2.5 GB of memory each). --api-only: etcd and API server, no nodes (3 s).
+# Sealed, so any number may run side by side (2.5 GB of memory each).
 # With KUBECONFIG set CMD simply runs against that cluster. CMD sees:
 #   KUBECONFIG           administrator of the cluster          PATH            with kubectl and helm
 #   REDFLEET_BIN         our programs, static                  REDFLEET_CLUSTER  state directory, for fault.sh
@@ -11,7 +11,6 @@
 # After a failure logs and objects are in target/cluster-logs. REDFLEET_KEEP=1 keeps a failed cluster until Enter.
 set -euo pipefail
 from=$PWD; cd "$(dirname "$0")"; . ./lib.sh
-NODES="1 2 3"; [ "${1:-}" = --api-only ] && { NODES=; shift; }
 [ $# -gt 0 ] || { sed -n '2,/^set/{/^set/d; s/^# \{0,1\}//p}' "$0" >&2; exit 2; }
 
 cargo_static
@@ -23,14 +22,14 @@ fi
 if [ -n "${KUBECONFIG:-}" ]; then cd "$from"; exec "$@"; fi
 
 need_root; ./packages.sh cluster
-REDFLEET_TOOLS=$(./build.sh); REDFLEET_BIN=$(realpath -m ../../target)/$CARGO_BUILD_TARGET/debug
-REDFLEET_NODES=$NODES; export REDFLEET_TOOLS REDFLEET_BIN REDFLEET_NODES REDFLEET_FROM=$from
-if [ -n "$NODES" ]; then say "building our programs"; ../../tests/cluster/programs.sh dev >/dev/null; fi
+REDFLEET_TOOLS=$(./build.sh)
+export REDFLEET_TOOLS REDFLEET_FROM=$from
+say "building our programs"; REDFLEET_BIN=$(./programs.sh dev); export REDFLEET_BIN
 
 ./sweep.sh
 REDFLEET_CLUSTER=$(mktemp -d /tmp/redfleet.XXXXXX); export REDFLEET_CLUSTER
 exec 8>"$REDFLEET_CLUSTER.lock"; flock 8                      # held while the cluster lives: sweep.sh leaves it alone
 trap './sweep.sh "$REDFLEET_CLUSTER"' EXIT
-[ -z "$NODES" ] || { ./images.sh "$REDFLEET_CLUSTER/images" "$REDFLEET_BIN"; say "images built"; }
+./images.sh "$REDFLEET_CLUSTER/images" "$REDFLEET_BIN"; say "images built"
 rc=0; CARGO_NET_OFFLINE=true ./sealed.sh "$@" || rc=$?
 exit $rc
