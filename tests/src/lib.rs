@@ -4,6 +4,7 @@
 
 pub mod apiserver;
 pub mod client;
+pub mod diff;
 pub mod cluster;
 pub mod dataset;
 pub mod faults;

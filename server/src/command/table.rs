@@ -5,8 +5,8 @@ use std::sync::LazyLock;
 use resp::Args;
 
 use super::{
-    CommandSpec, config, connection, introspection, keys, replication, saving, server, string,
-    transaction,
+    CommandSpec, config, connection, hash, introspection, keys, list, replication, saving, server,
+    set, sorted_set, string, transaction,
 };
 
 /// A command or subcommand with what is derived from its place in the table.
@@ -35,6 +35,10 @@ pub struct Table {
 const FAMILIES: &[&[CommandSpec]] = &[
     string::COMMANDS,
     keys::COMMANDS,
+    list::COMMANDS,
+    hash::COMMANDS,
+    set::COMMANDS,
+    sorted_set::COMMANDS,
     transaction::COMMANDS,
     connection::COMMANDS,
     server::COMMANDS,
