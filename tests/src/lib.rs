@@ -4,9 +4,10 @@
 
 pub mod apiserver;
 pub mod client;
-pub mod diff;
 pub mod cluster;
 pub mod dataset;
+pub mod diff;
 pub mod faults;
+pub mod fleet;
 pub mod servers;
 pub mod wait;
