@@ -11,6 +11,15 @@ use redfleet_server::{
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
+/// What jemalloc reads when it starts. Huge pages make random keys cheaper to reach (about a third of the time of a GET
+/// among millions); what makes other servers advise against them is fork, and we do not fork.
+#[allow(
+    unsafe_code,
+    reason = "the allocator finds its configuration by this symbol; it is only read"
+)]
+#[unsafe(export_name = "_rjem_malloc_conf")]
+pub static MALLOC_CONF: &[u8; 11] = b"thp:always\0";
+
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let loaded = match config::parse::from_args(&args) {

@@ -360,7 +360,6 @@ impl Sim {
                 Output::Persist(_)
                 | Output::FollowMaster(_)
                 | Output::Serve(_)
-                | Output::StepDown
                 | Output::CloseClients
                 | Output::PauseClients(..)
                 | Output::ResumeClients => {}

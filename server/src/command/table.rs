@@ -5,8 +5,8 @@ use std::sync::LazyLock;
 use resp::Args;
 
 use super::{
-    CommandSpec, config, connection, hash, introspection, keys, list, replication, saving, server,
-    set, sorted_set, string, transaction,
+    CommandSpec, config, connection, expiry, introspection, keys, object, replication, saving,
+    server, string, transaction,
 };
 
 /// A command or subcommand with what is derived from its place in the table.
@@ -35,10 +35,8 @@ pub struct Table {
 const FAMILIES: &[&[CommandSpec]] = &[
     string::COMMANDS,
     keys::COMMANDS,
-    list::COMMANDS,
-    hash::COMMANDS,
-    set::COMMANDS,
-    sorted_set::COMMANDS,
+    expiry::COMMANDS,
+    object::COMMANDS,
     transaction::COMMANDS,
     connection::COMMANDS,
     server::COMMANDS,

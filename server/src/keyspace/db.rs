@@ -21,6 +21,9 @@ use super::{ExpiryRule, LookupContext};
 /// Tries of [`Db::random_key`] to find a key that has not expired.
 const RANDOM_KEY_TRIES: usize = 100;
 
+/// Keys that one call of [`Db::prefetch`] fetches ahead: as many as the processor has loads under way.
+pub const PREFETCH_KEYS: usize = 16;
+
 /// What a write does to the key's expiry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SetExpiry {
@@ -222,14 +225,17 @@ impl Db {
         (!context.is_expired(entry)).then(|| entry.key())
     }
 
-    /// Starts fetching the memory that a lookup of each of these keys reads. For the keys of a batch of commands: each
-    /// lookup then waits for less. Costs about as much as the lookups would without waiting.
-    pub fn prefetch<'k>(&self, keys: impl Iterator<Item = &'k [u8]> + Clone) {
-        for key in keys.clone() {
-            self.table.prefetch(self.table.hash(key));
+    /// Starts fetching the memory that lookups of the first [`PREFETCH_KEYS`] of these keys will read, all at once, so that
+    /// the lookups that follow wait for little. For the keys of a batch of commands.
+    pub fn prefetch<'k>(&self, keys: impl Iterator<Item = &'k [u8]>) {
+        let (mut hashes, mut count) = ([0; PREFETCH_KEYS], 0);
+        for (hash, key) in hashes.iter_mut().zip(keys) {
+            *hash = self.table.hash(key);
+            self.table.prefetch(*hash);
+            count += 1;
         }
-        for key in keys {
-            self.table.prefetch_entry(self.table.hash(key));
+        for &hash in &hashes[..count] {
+            self.table.prefetch_entry(hash);
         }
     }
 }
@@ -437,10 +443,10 @@ impl Deref for EntryMut<'_> {
 }
 
 impl EntryMut<'_> {
-    /// The value to change, for changes that may turn out to be none: the caller reports what it did
-    /// by [`EntryMut::report_change`].
+    /// The value to change. Counts as a change for those who watch the key.
     #[inline]
-    pub fn value_mut_quietly(&mut self) -> ValueMut<'_> {
+    pub fn value_mut(&mut self) -> ValueMut<'_> {
+        self.watched.modified(self.occupied.entry().key());
         if self.occupied.entry().is_string() {
             return ValueMut::String(StringMut::new(self.occupied.reborrow()));
         }
@@ -455,19 +461,6 @@ impl EntryMut<'_> {
             CollectionMut::Hash(hash) => ValueMut::Hash(hash),
             CollectionMut::SortedSet(sorted) => ValueMut::SortedSet(sorted),
         }
-    }
-
-    /// Tells those who watch the key that its value has changed.
-    #[inline]
-    pub fn report_change(&mut self) {
-        self.watched.modified(self.occupied.entry().key());
-    }
-
-    /// The value to change. Counts as a change for those who watch the key.
-    #[inline]
-    pub fn value_mut(&mut self) -> ValueMut<'_> {
-        self.report_change();
-        self.value_mut_quietly()
     }
 
     /// Sets or clears the expiry, in milliseconds since 1970.

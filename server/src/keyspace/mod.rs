@@ -38,7 +38,9 @@ use self::memory::MemoryGauge;
 use self::snapshot_hook::{Hook, SnapshotRun};
 use self::table::Table;
 
-pub use self::db::{Db, EntryMut, LookupStats, RenameOutcome, SetExpiry, SetOutcome};
+pub use self::db::{
+    Db, EntryMut, LookupStats, PREFETCH_KEYS, RenameOutcome, SetExpiry, SetOutcome,
+};
 pub use self::entry::{Entry, ValueRef};
 pub use self::string::{StringInput, StringRef};
 pub use self::value::{StringMut, ValueMut};
@@ -175,6 +177,13 @@ impl Keyspace {
         let db = &mut self.dbs[index as usize];
         db.context = self.context;
         db
+    }
+
+    /// As [`Db::prefetch`]; does nothing for a number that is no database's.
+    pub fn prefetch<'k>(&self, db: u32, keys: impl Iterator<Item = &'k [u8]>) {
+        if let Some(db) = self.dbs.get(db as usize) {
+            db.prefetch(keys);
+        }
     }
 
     /// All databases with their numbers, to read.

@@ -25,6 +25,7 @@ use crate::{
         session::Session,
     },
     engine::{Engine, Lease, Origin, Verdict, clients::ClientHandle, clock},
+    keyspace::PREFETCH_KEYS,
     persistence::snapshot,
     replication::{sender::Handover, state::Role},
 };
@@ -307,7 +308,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         state.begin_batch();
         state.core.stats.net_input_bytes += end as u64;
         let mut result = (end, None);
-        for request in &batch.requests {
+        for (index, request) in batch.requests.iter().enumerate() {
+            if index % PREFETCH_KEYS == 0 && batch.requests.len() > 1 {
+                let next = batch.requests[index..].iter().take(PREFETCH_KEYS);
+                let first_keys = next.filter_map(|request| batch.args(request, input).get(1));
+                state.keyspace.prefetch(self.session.db, first_keys);
+            }
             let args = batch.args(request, input);
             match state.execute(&mut self.session, args, output, Origin::Client) {
                 Verdict::Done if output.len() <= MAX_BATCH_REPLY_BYTES => {}
