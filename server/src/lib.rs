@@ -12,7 +12,7 @@
 //! `engine::State::execute`, with an `Origin` that says who is calling.
 //!
 //! Read: [`keyspace`], [`command`], [`engine`], [`net`], [`replication`], [`persistence`],
-//! [`config`], [`metrics`], [`server`].
+//! [`managed`], [`config`], [`metrics`], [`server`].
 
 /// The version of Redis whose replies and formats this server has; clients decide by it what they may use.
 pub const REDIS_VERSION: &str = "7.2.6";
@@ -23,6 +23,7 @@ pub mod engine;
 pub mod glob;
 pub mod keyspace;
 pub mod logging;
+pub mod managed;
 pub mod metrics;
 pub mod net;
 pub mod persistence;

@@ -27,6 +27,7 @@ use crate::{
         users::Users,
     },
     keyspace::Keyspace,
+    managed::{self, DatasetOrigin, Managed, ManagedError},
     metrics,
     net::{io_threads, listener},
     persistence::{
@@ -73,6 +74,9 @@ pub enum StartError {
     /// The data could not be saved at the end.
     #[error("the dataset could not be saved on shutdown: {0}")]
     Save(#[source] SnapshotError),
+    /// The membership of a replica set.
+    #[error(transparent)]
+    Managed(#[from] ManagedError),
     /// The work folder.
     #[error("cannot change to the folder '{}' (dir): {source}", path.display())]
     Dir {
@@ -87,6 +91,8 @@ pub enum StartError {
 pub struct Server {
     /// Its engine.
     pub engine: Arc<Engine>,
+    /// Its membership of a replica set, where the operator runs it.
+    managed: Option<Managed>,
 }
 
 impl Server {
@@ -110,6 +116,7 @@ impl Server {
         let threads = config.net.io_threads as usize;
         let mut users = Users::default();
         users.set_requirepass(config.security.requirepass.as_bytes());
+        managed::admit_replication_user(&mut users, &config);
         let mut core = Core {
             users,
             replication: Replication::new(rand::random(), &config),
@@ -128,7 +135,8 @@ impl Server {
         let mut keyspace = keyspace;
         prepare(&mut keyspace, &mut core);
         let engine = Engine::new(keyspace, core, rand::random());
-        load(&engine)?;
+        let dataset = load(&engine)?;
+        let managed = start_managed(&engine, dataset)?;
         snapshot::start(engine.clone()).map_err(StartError::Thread)?;
         link::start(engine.clone()).map_err(StartError::Thread)?;
         io_threads::spawn("cron".to_owned(), cron::run(engine.clone()))
@@ -138,7 +146,7 @@ impl Server {
             metrics::http::start(metrics, source).map_err(StartError::Thread)?;
         }
         io_threads::start(&engine, listeners, threads).map_err(StartError::Thread)?;
-        Ok(Self { engine })
+        Ok(Self { engine, managed })
     }
 
     /// Serves until SIGTERM, SIGINT or SHUTDOWN, then ends in good order.
@@ -156,7 +164,14 @@ impl Server {
                 _ = interrupt.recv() => tracing::info!("SIGINT received, shutting down"),
                 () = self.engine.shared.shutdown.notified() => tracing::info!("SHUTDOWN asked for"),
             }
-            self.end().await
+            if let Some(managed) = &self.managed {
+                managed.leave().await;
+            }
+            self.end().await?;
+            if let Some(managed) = &self.managed {
+                managed.exited_cleanly().await;
+            }
+            Ok(())
         })
     }
 
@@ -230,8 +245,12 @@ impl Server {
 
 /// Loads the snapshot in `dir`, if there is one. What it says of the replication history is taken
 /// over, so that a restart costs a partial synchronization only.
-fn load(engine: &Engine) -> Result<(), StartError> {
+fn load(engine: &Engine) -> Result<DatasetOrigin, StartError> {
     let mut state = engine.lock();
+    if state.core.config.fleet.managed {
+        // Before the data are there, so that their history is not taken for a master's.
+        state.core.replication.await_master(clock::monotonic_ms());
+    }
     if let Some(master) = state.core.config.replication.replica_of.clone() {
         state
             .core
@@ -246,7 +265,7 @@ fn load(engine: &Engine) -> Result<(), StartError> {
     );
     let limits = state.core.encoding_limits;
     let Some(dataset) = loader::load_file(&path, &limits, sink)? else {
-        return Ok(());
+        return Ok(DatasetOrigin::Nowhere);
     };
     let keys = dataset.keyspace.len();
     state.keyspace.replace_data(dataset.keyspace);
@@ -257,7 +276,19 @@ fn load(engine: &Engine) -> Result<(), StartError> {
             .restore(id, offset, dataset.facts.stream_db);
     }
     tracing::info!(keys, path = %path.display(), "the dataset is loaded");
-    Ok(())
+    Ok(DatasetOrigin::Disk)
+}
+
+/// Makes the server a member of its replica set, if the operator runs it.
+fn start_managed(
+    engine: &Arc<Engine>,
+    dataset: DatasetOrigin,
+) -> Result<Option<Managed>, StartError> {
+    let config = engine.lock().core.config.clone();
+    if !config.fleet.managed {
+        return Ok(None);
+    }
+    Ok(Some(Managed::start(engine, &config, dataset)?))
 }
 
 /// What must hold before the first command: limits from the configuration, and what an empty

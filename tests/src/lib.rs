@@ -6,6 +6,8 @@ pub mod apiserver;
 pub mod client;
 pub mod cluster;
 pub mod dataset;
+pub mod diff;
 pub mod faults;
+pub mod fleet;
 pub mod servers;
 pub mod wait;

@@ -107,6 +107,17 @@ impl Server {
     }
 
     fn start_from(program: Program, file: Option<&Path>, options: &[&str]) -> anyhow::Result<Self> {
+        let mut server = Self::spawn_from(program, file, options)?;
+        server.wait_ready()?;
+        Ok(server)
+    }
+
+    /// As [`Server::start`], without waiting for an answer.
+    pub fn spawn(program: Program, options: &[&str]) -> anyhow::Result<Self> {
+        Self::spawn_from(program, None, options)
+    }
+
+    fn spawn_from(program: Program, file: Option<&Path>, options: &[&str]) -> anyhow::Result<Self> {
         let folder = TempDir::with_prefix("redfleet-test-")?;
         let options = options
             .iter()
@@ -114,16 +125,14 @@ impl Server {
             .collect::<Vec<_>>();
         let port = free_port()?;
         let child = spawn(program, file, port, folder.path(), &options)?;
-        let mut server = Self {
+        Ok(Self {
             port,
             program,
             child,
             folder,
             file: file.map(Path::to_owned),
             options,
-        };
-        server.wait_ready()?;
-        Ok(server)
+        })
     }
 
     /// Starts a replica of `master`.
@@ -186,6 +195,12 @@ impl Server {
 
     /// Starts it again on the same port and folder.
     pub fn restart(&mut self) -> anyhow::Result<()> {
+        self.respawn()?;
+        self.wait_ready()
+    }
+
+    /// As [`Server::restart`], without waiting for an answer.
+    pub fn respawn(&mut self) -> anyhow::Result<()> {
         let file = self.file.as_deref();
         self.child = spawn(
             self.program,
@@ -194,7 +209,7 @@ impl Server {
             self.folder.path(),
             &self.options,
         )?;
-        self.wait_ready()
+        Ok(())
     }
 
     fn wait_ready(&mut self) -> anyhow::Result<()> {

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use redis::Value;
 use redfleet_tests::{
     client::{Client, as_text},
     servers::{Program, Server},
 };
+use redis::Value;
 
 fn server(options: &[&str]) -> Result<Server> {
     Server::start(Program::Redfleet, options)
@@ -26,7 +26,11 @@ fn inline_and_pipelined_requests_are_answered_in_order() -> Result<()> {
     let server = server(&[])?;
     let mut client = server.client()?;
     exchange(&mut client, "PING\r\n", "+PONG\r\n")?;
-    exchange(&mut client, "\r\n*0\r\necho 'a b'\nECHO \"\\x41\\n\"\r\n", "$3\r\na b\r\n$2\r\nA\n\r\n")?;
+    exchange(
+        &mut client,
+        "\r\n*0\r\necho 'a b'\nECHO \"\\x41\\n\"\r\n",
+        "$3\r\na b\r\n$2\r\nA\n\r\n",
+    )?;
     exchange(
         &mut client,
         "*1\r\n$4\r\nPING\r\nset k \"v w\"\r\n*2\r\n$3\r\nGET\r\n$1\r\nk\r\necho \"x\" \r\n",
@@ -56,7 +60,11 @@ fn malformed_requests_are_refused_and_the_connection_closes() -> Result<()> {
         let expected = format!("+PONG\r\n-ERR Protocol error: {text}\r\n");
         assert_eq!(String::from_utf8_lossy(&client.read_to_end()?), expected);
     }
-    assert_eq!(server.client()?.text("PING")?, "PONG", "others are not concerned");
+    assert_eq!(
+        server.client()?.text("PING")?,
+        "PONG",
+        "others are not concerned"
+    );
     Ok(())
 }
 
@@ -70,10 +78,16 @@ fn before_a_login_requests_must_be_small() -> Result<()> {
         let mut client = server.client()?;
         client.send_raw(request.as_bytes())?;
         let answer = client.read_to_end()?;
-        assert_eq!(String::from_utf8_lossy(&answer), format!("-ERR Protocol error: {text}\r\n"));
+        assert_eq!(
+            String::from_utf8_lossy(&answer),
+            format!("-ERR Protocol error: {text}\r\n")
+        );
     }
     let mut client = server.client()?;
-    assert_eq!(client.text("GET k")?, "(error) NOAUTH Authentication required.");
+    assert_eq!(
+        client.text("GET k")?,
+        "(error) NOAUTH Authentication required."
+    );
     // A pipeline may log in and go on with what only members may send.
     let big = "v".repeat(20_000);
     let pipeline = format!(
@@ -90,22 +104,40 @@ fn auth_and_hello_answer_as_redis_does() -> Result<()> {
     let wrong = "(error) WRONGPASS invalid username-password pair or user is disabled.";
     assert_eq!(client.text("AUTH wrong")?, wrong);
     assert_eq!(client.text("AUTH nobody secret")?, wrong);
-    assert!(client.text("HELLO 3")?.starts_with("(error) NOAUTH HELLO must be called"));
-    assert_eq!(client.text("HELLO 4")?, "(error) NOPROTO unsupported protocol version");
+    assert!(
+        client
+            .text("HELLO 3")?
+            .starts_with("(error) NOAUTH HELLO must be called")
+    );
+    assert_eq!(
+        client.text("HELLO 4")?,
+        "(error) NOPROTO unsupported protocol version"
+    );
     assert_eq!(client.text("HELLO 3 AUTH default wrong")?, wrong);
     let Value::Map(hello) = client.run("HELLO 3 AUTH default secret SETNAME me")? else {
         panic!("HELLO 3 answers a map");
     };
-    let field = |name: &str| hello.iter().find(|(key, _)| as_text(key) == name).map(|(_, v)| as_text(v));
+    let field = |name: &str| {
+        hello
+            .iter()
+            .find(|(key, _)| as_text(key) == name)
+            .map(|(_, v)| as_text(v))
+    };
     assert_eq!(field("server").as_deref(), Some("redis"));
     assert_eq!(field("proto").as_deref(), Some("3"));
     assert_eq!(field("role").as_deref(), Some("master"));
     assert_eq!(client.text("CLIENT GETNAME")?, "me");
     assert_eq!(client.text("RESET")?, "RESET");
-    assert_eq!(client.text("PING")?, "(error) NOAUTH Authentication required.");
+    assert_eq!(
+        client.text("PING")?,
+        "(error) NOAUTH Authentication required."
+    );
     let open = Server::start(Program::Redfleet, &[])?;
     let text = open.client()?.text("AUTH x")?;
-    assert!(text.starts_with("(error) ERR AUTH <password> called without any password"), "{text}");
+    assert!(
+        text.starts_with("(error) ERR AUTH <password> called without any password"),
+        "{text}"
+    );
     Ok(())
 }
 
@@ -120,18 +152,33 @@ fn select_echo_reset_and_quit() -> Result<()> {
         ("GET k", "(nil)"),
         ("SELECT 4", "(error) ERR DB index is out of range"),
         ("SELECT -1", "(error) ERR DB index is out of range"),
-        ("SELECT x", "(error) ERR value is not an integer or out of range"),
+        (
+            "SELECT x",
+            "(error) ERR value is not an integer or out of range",
+        ),
         ("PING hello", "hello"),
-        ("PING a b", "(error) ERR wrong number of arguments for 'ping' command"),
+        (
+            "PING a b",
+            "(error) ERR wrong number of arguments for 'ping' command",
+        ),
         ("ECHO x", "x"),
         ("SELECT 3", "OK"),
         ("MULTI", "OK"),
         ("RESET", "RESET"),
         ("GET k", "(nil)"),
         ("DBSIZE", "0"),
-        ("NOSUCH a b", "(error) ERR unknown command 'NOSUCH', with args beginning with: 'a' 'b' "),
-        ("CLIENT NOSUCH", "(error) ERR unknown subcommand 'NOSUCH'. Try CLIENT HELP."),
-        ("CLIENT", "(error) ERR wrong number of arguments for 'client' command"),
+        (
+            "NOSUCH a b",
+            "(error) ERR unknown command 'NOSUCH', with args beginning with: 'a' 'b' ",
+        ),
+        (
+            "CLIENT NOSUCH",
+            "(error) ERR unknown subcommand 'NOSUCH'. Try CLIENT HELP.",
+        ),
+        (
+            "CLIENT",
+            "(error) ERR wrong number of arguments for 'client' command",
+        ),
     ] {
         assert_eq!(client.text(command)?, expected, "{command}");
     }
@@ -146,24 +193,46 @@ fn clients_are_listed_named_and_killed() -> Result<()> {
     let (mut one, mut two) = (server.client()?, server.client()?);
     assert_eq!(one.text("CLIENT SETNAME first")?, "OK");
     assert_eq!(
-        one.call(&["CLIENT", "SETNAME", "a b"]).map(|v| as_text(&v))?,
+        one.call(&["CLIENT", "SETNAME", "a b"])
+            .map(|v| as_text(&v))?,
         "(error) ERR Client names cannot contain spaces, newlines or special characters."
     );
     assert_eq!(one.text("CLIENT SETINFO LIB-NAME tests")?, "OK");
     let id: u64 = two.text("CLIENT ID")?.parse()?;
     let info = one.text("CLIENT INFO")?;
-    for part in ["name=first", "lib-name=tests", "db=0", "resp=2", "user=default"] {
+    for part in [
+        "name=first",
+        "lib-name=tests",
+        "db=0",
+        "resp=2",
+        "user=default",
+    ] {
         assert!(info.contains(part), "{part} in {info}");
     }
     let list = one.text("CLIENT LIST")?;
-    assert!(list.contains(&format!("id={id} ")) && list.lines().count() >= 2, "{list}");
-    assert_eq!(one.text(&format!("CLIENT LIST ID {id}"))?.lines().count(), 1);
+    assert!(
+        list.contains(&format!("id={id} ")) && list.lines().count() >= 2,
+        "{list}"
+    );
+    assert_eq!(
+        one.text(&format!("CLIENT LIST ID {id}"))?.lines().count(),
+        1
+    );
     assert_eq!(one.text("CLIENT LIST TYPE replica")?, "");
     assert_eq!(one.text(&format!("CLIENT KILL ID {id}"))?, "1");
-    assert!(two.text("PING").is_err(), "a killed client's connection is closed");
-    assert_eq!(one.text("CLIENT KILL 1.2.3.4:5")?, "(error) ERR No such client");
+    assert!(
+        two.text("PING").is_err(),
+        "a killed client's connection is closed"
+    );
+    assert_eq!(
+        one.text("CLIENT KILL 1.2.3.4:5")?,
+        "(error) ERR No such client"
+    );
     assert_eq!(one.text("CLIENT KILL TYPE normal SKIPME yes")?, "0");
-    assert_eq!(one.text("CLIENT KILL TYPE nonsense")?, "(error) ERR Unknown client type 'nonsense'");
+    assert_eq!(
+        one.text("CLIENT KILL TYPE nonsense")?,
+        "(error) ERR Unknown client type 'nonsense'"
+    );
     // With SKIPME no the caller gets its reply and is closed then.
     one.send_raw(b"CLIENT KILL TYPE normal SKIPME no\r\n")?;
     assert_eq!(one.read_to_end()?, b":1\r\n");
@@ -177,10 +246,16 @@ fn a_pause_holds_writes_back_until_it_ends() -> Result<()> {
     assert_eq!(admin.text("CLIENT PAUSE 60000 WRITE")?, "OK");
     assert_eq!(client.text("GET k")?, "(nil)", "reads go on");
     client.send_raw(b"SET k v\r\n")?;
-    assert!(client.is_silent_for(Duration::from_millis(100))?, "the write waits");
+    assert!(
+        client.is_silent_for(Duration::from_millis(100))?,
+        "the write waits"
+    );
     assert_eq!(admin.text("CLIENT UNPAUSE")?, "OK");
     assert_eq!(client.read_raw(5)?, b"+OK\r\n");
-    assert_eq!(admin.text("CLIENT PAUSE -1")?, "(error) ERR timeout is negative");
+    assert_eq!(
+        admin.text("CLIENT PAUSE -1")?,
+        "(error) ERR timeout is negative"
+    );
     Ok(())
 }
 
@@ -200,9 +275,13 @@ fn a_waiting_client_can_be_unblocked() -> Result<()> {
     let server = server(&[])?;
     let (mut admin, mut client) = (server.client()?, server.client()?);
     let id = client.text("CLIENT ID")?;
-    for (how, answer) in
-        [("TIMEOUT", ":0\r\n"), ("ERROR", "-UNBLOCKED client unblocked via CLIENT UNBLOCK\r\n")]
-    {
+    for (how, answer) in [
+        ("TIMEOUT", ":0\r\n"),
+        (
+            "ERROR",
+            "-UNBLOCKED client unblocked via CLIENT UNBLOCK\r\n",
+        ),
+    ] {
         client.send_raw(b"WAIT 1 0\r\n")?;
         admin.until("INFO clients", |info| info.contains("blocked_clients:1"))?;
         assert_eq!(admin.text(&format!("CLIENT UNBLOCK {id} {how}"))?, "1");
@@ -221,6 +300,11 @@ fn too_many_clients_are_told_so() -> Result<()> {
     let answer = server.client()?.read_to_end()?;
     assert_eq!(answer, b"-ERR max number of clients reached\r\n");
     assert_eq!(first.text("CONFIG SET maxclients 10")?, "OK");
-    first.until("PING", |_| server.client().and_then(|mut c| c.text("PING")).is_ok_and(|t| t == "PONG"))?;
+    first.until("PING", |_| {
+        server
+            .client()
+            .and_then(|mut c| c.text("PING"))
+            .is_ok_and(|t| t == "PONG")
+    })?;
     Ok(())
 }

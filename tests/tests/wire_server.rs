@@ -8,21 +8,27 @@ use std::{
 };
 
 use anyhow::Result;
-use redis::Value;
 use redfleet_tests::{
     client::as_text,
     servers::{Program, Server, free_port},
 };
+use redis::Value;
 
 fn server(options: &[&str]) -> Result<Server> {
     Server::start(Program::Redfleet, options)
 }
 
-#[allow(clippy::wildcard_enum_match_arm, reason = "the crate may add kinds of values")]
+#[allow(
+    clippy::wildcard_enum_match_arm,
+    reason = "the crate may add kinds of values"
+)]
 fn texts(value: &Value) -> Vec<String> {
     match value {
         Value::Array(items) | Value::Set(items) => items.iter().flat_map(texts).collect(),
-        Value::Map(pairs) => pairs.iter().flat_map(|(k, v)| [texts(k), texts(v)].concat()).collect(),
+        Value::Map(pairs) => pairs
+            .iter()
+            .flat_map(|(k, v)| [texts(k), texts(v)].concat())
+            .collect(),
         other => vec![as_text(other)],
     }
 }
@@ -32,21 +38,57 @@ fn config_get_and_set_take_many_arguments() -> Result<()> {
     let server = server(&["--maxmemory", "100mb"])?;
     let mut client = server.client()?;
     let got = client.run("CONFIG GET maxmemory min-slaves-* MAXMEMORY")?;
-    let expected = ["maxmemory", "104857600", "min-slaves-to-write", "0", "min-slaves-max-lag", "10"];
+    let expected = [
+        "maxmemory",
+        "104857600",
+        "min-slaves-to-write",
+        "0",
+        "min-slaves-max-lag",
+        "10",
+    ];
     assert_eq!(texts(&got), expected);
-    assert_eq!(client.text("CONFIG SET timeout 7 hash-max-ziplist-entries 3")?, "OK");
+    assert_eq!(
+        client.text("CONFIG SET timeout 7 hash-max-ziplist-entries 3")?,
+        "OK"
+    );
     let got = client.run("CONFIG GET timeout hash-max-listpack-entries")?;
-    assert_eq!(texts(&got), ["timeout", "7", "hash-max-listpack-entries", "3"]);
+    assert_eq!(
+        texts(&got),
+        ["timeout", "7", "hash-max-listpack-entries", "3"]
+    );
     for (command, error) in [
-        ("CONFIG SET timeout 8 nosuch 1", "ERR Unknown option or number of arguments for CONFIG SET - 'nosuch'"),
-        ("CONFIG SET timeout", "ERR wrong number of arguments for 'config|set' command"),
-        ("CONFIG SET timeout 8 databases 2", "ERR CONFIG SET failed (possibly related to argument 'databases') - can't set immutable config"),
-        ("CONFIG SET timeout x", "ERR CONFIG SET failed (possibly related to argument 'timeout') - argument couldn't be parsed into an integer"),
-        ("CONFIG REWRITE", "ERR The server is running without a config file"),
+        (
+            "CONFIG SET timeout 8 nosuch 1",
+            "ERR Unknown option or number of arguments for CONFIG SET - 'nosuch'",
+        ),
+        (
+            "CONFIG SET timeout",
+            "ERR wrong number of arguments for 'config|set' command",
+        ),
+        (
+            "CONFIG SET timeout 8 databases 2",
+            "ERR CONFIG SET failed (possibly related to argument 'databases') - can't set immutable config",
+        ),
+        (
+            "CONFIG SET timeout x",
+            "ERR CONFIG SET failed (possibly related to argument 'timeout') - argument couldn't be parsed into an integer",
+        ),
+        (
+            "CONFIG REWRITE",
+            "ERR The server is running without a config file",
+        ),
     ] {
-        assert_eq!(client.text(command)?, format!("(error) {error}"), "{command}");
+        assert_eq!(
+            client.text(command)?,
+            format!("(error) {error}"),
+            "{command}"
+        );
     }
-    assert_eq!(texts(&client.run("CONFIG GET timeout")?), ["timeout", "7"], "nothing of a refused SET stays");
+    assert_eq!(
+        texts(&client.run("CONFIG GET timeout")?),
+        ["timeout", "7"],
+        "nothing of a refused SET stays"
+    );
     Ok(())
 }
 
@@ -84,17 +126,26 @@ fn a_rewritten_configuration_starts_the_same_server_again() -> Result<()> {
     fs::write(&path, "# kept\nmaxclients 50\nslave-priority 7\n")?;
     let mut server = Server::start_with_file(Program::Redfleet, &path, &[])?;
     let mut client = server.client()?;
-    assert_eq!(client.text("CONFIG SET maxclients 60 requirepass s3cret")?, "OK");
+    assert_eq!(
+        client.text("CONFIG SET maxclients 60 requirepass s3cret")?,
+        "OK"
+    );
     assert_eq!(client.text("CONFIG REWRITE")?, "OK");
     let text = fs::read_to_string(&path)?;
-    for line in ["# kept\nmaxclients 60\nreplica-priority 7\n", "requirepass s3cret\n"] {
+    for line in [
+        "# kept\nmaxclients 60\nreplica-priority 7\n",
+        "requirepass s3cret\n",
+    ] {
         assert!(text.contains(line), "{line:?} in {text}");
     }
     server.kill()?;
     server.restart()?;
     let mut client = server.client()?;
     assert_eq!(client.text("AUTH s3cret")?, "OK");
-    assert_eq!(texts(&client.run("CONFIG GET maxclients")?), ["maxclients", "60"]);
+    assert_eq!(
+        texts(&client.run("CONFIG GET maxclients")?),
+        ["maxclients", "60"]
+    );
     Ok(())
 }
 
@@ -109,14 +160,28 @@ fn info_has_the_fields_that_monitors_read() -> Result<()> {
     client.run("INCR k")?;
     let info = client.text("INFO ALL")?;
     for line in [
-        "redis_mode:standalone", "role:master", "connected_slaves:0", "connected_replicas:0", "loading:0",
-        "aof_enabled:0", "keyspace_hits:2", "keyspace_misses:1", "db0:keys=2,expires=1,avg_ttl=0",
-        "errorstat_ERR:count=1", "cluster_enabled:0", "maxmemory_policy:noeviction",
-        "rdb_last_bgsave_status:ok", "master_failover_state:no-failover", "rdb_changes_since_last_save:2",
+        "redis_mode:standalone",
+        "role:master",
+        "connected_slaves:0",
+        "connected_replicas:0",
+        "loading:0",
+        "aof_enabled:0",
+        "keyspace_hits:2",
+        "keyspace_misses:1",
+        "db0:keys=2,expires=1,avg_ttl=0",
+        "errorstat_ERR:count=1",
+        "cluster_enabled:0",
+        "maxmemory_policy:noeviction",
+        "rdb_last_bgsave_status:ok",
+        "master_failover_state:no-failover",
+        "rdb_changes_since_last_save:2",
     ] {
         assert!(info.lines().any(|l| l == line), "{line} in\n{info}");
     }
-    assert!(info.contains("cmdstat_set:calls=2,usec=") && info.contains("cmdstat_incr:calls=1"), "{info}");
+    assert!(
+        info.contains("cmdstat_set:calls=2,usec=") && info.contains("cmdstat_incr:calls=1"),
+        "{info}"
+    );
     let used: u64 = client.info("memory", "used_memory")?.parse()?;
     assert!(used > 100_000, "{used}");
     assert_eq!(client.text("CONFIG RESETSTAT")?, "OK");
@@ -130,18 +195,32 @@ fn commands_describe_themselves() -> Result<()> {
     let server = server(&[])?;
     let mut client = server.client()?;
     let count: usize = client.text("COMMAND COUNT")?.parse()?;
-    let Value::Array(all) = client.run("COMMAND")? else { panic!("COMMAND answers an array") };
+    let Value::Array(all) = client.run("COMMAND")? else {
+        panic!("COMMAND answers an array")
+    };
     assert_eq!(all.len(), count);
     let info = texts(&client.run("COMMAND INFO get")?);
     assert_eq!(info[..2], ["get", "2"]);
-    assert!(info.contains(&"readonly".to_owned()) && info.contains(&"@read".to_owned()), "{info:?}");
+    assert!(
+        info.contains(&"readonly".to_owned()) && info.contains(&"@read".to_owned()),
+        "{info:?}"
+    );
     let docs = texts(&client.run("COMMAND DOCS config|get")?);
     assert!(docs.contains(&"summary".to_owned()), "{docs:?}");
-    assert_eq!(texts(&client.run("COMMAND GETKEYS MSET a 1 b 2")?), ["a", "b"]);
+    assert_eq!(
+        texts(&client.run("COMMAND GETKEYS MSET a 1 b 2")?),
+        ["a", "b"]
+    );
     for (command, error) in [
-        ("COMMAND GETKEYS PING", "ERR The command has no key arguments"),
+        (
+            "COMMAND GETKEYS PING",
+            "ERR The command has no key arguments",
+        ),
         ("COMMAND GETKEYS NOSUCH", "ERR Invalid command specified"),
-        ("COMMAND GETKEYS GET", "ERR Invalid number of arguments specified for command"),
+        (
+            "COMMAND GETKEYS GET",
+            "ERR Invalid number of arguments specified for command",
+        ),
     ] {
         assert_eq!(client.text(command)?, format!("(error) {error}"));
     }
@@ -154,7 +233,10 @@ fn commands_describe_themselves() -> Result<()> {
 
 fn http(port: u16, path: &str) -> Result<String> {
     let mut stream = TcpStream::connect(("127.0.0.1", port))?;
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")?;
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    )?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
     Ok(answer)
@@ -169,14 +251,24 @@ fn the_metrics_port_answers_probes_and_scrapes() -> Result<()> {
     assert!(http(port, "/livez")?.starts_with("HTTP/1.1 200"));
     assert!(http(port, "/readyz")?.starts_with("HTTP/1.1 200"));
     let metrics = http(port, "/metrics")?;
-    for line in ["redis_up 1.0", "redis_db_keys{db=\"db0\"} 1.0", "redis_commands_total{cmd=\"set\"} 1.0"] {
+    for line in [
+        "redis_up 1.0",
+        "redis_db_keys{db=\"db0\"} 1.0",
+        "redis_commands_total{cmd=\"set\"} 1.0",
+    ] {
         assert!(metrics.lines().any(|l| l == line), "{line} in\n{metrics}");
     }
     // A replica without its master is alive, but not ready.
-    assert_eq!(client.text(&format!("REPLICAOF 127.0.0.1 {}", free_port()?))?, "OK");
+    assert_eq!(
+        client.text(&format!("REPLICAOF 127.0.0.1 {}", free_port()?))?,
+        "OK"
+    );
     assert!(http(port, "/livez")?.starts_with("HTTP/1.1 200"));
     let ready = http(port, "/readyz")?;
-    assert!(ready.starts_with("HTTP/1.1 503") && ready.contains("link to the master"), "{ready}");
+    assert!(
+        ready.starts_with("HTTP/1.1 503") && ready.contains("link to the master"),
+        "{ready}"
+    );
     assert!(client.text("CONFIG GET replicaof").is_ok());
     Ok(())
 }
@@ -184,7 +276,12 @@ fn the_metrics_port_answers_probes_and_scrapes() -> Result<()> {
 #[test]
 fn debug_needs_permission() -> Result<()> {
     let closed = server(&[])?;
-    assert!(closed.client()?.text("DEBUG SLEEP 0")?.starts_with("(error) ERR DEBUG command not allowed."));
+    assert!(
+        closed
+            .client()?
+            .text("DEBUG SLEEP 0")?
+            .starts_with("(error) ERR DEBUG command not allowed.")
+    );
     let open = server(&["--enable-debug-command", "local"])?;
     assert_eq!(open.client()?.text("DEBUG SLEEP 0.01")?, "OK");
     Ok(())
@@ -201,11 +298,17 @@ fn the_program_explains_itself_and_its_errors() -> Result<()> {
     let (good, help) = run(&["--help"])?;
     assert!(good && help.contains("--replicaof, --slaveof"), "{help}");
     let (good, version) = run(&["--version"])?;
-    assert!(good && version.starts_with("redfleet-server v="), "{version}");
+    assert!(
+        good && version.starts_with("redfleet-server v="),
+        "{version}"
+    );
     for (args, part) in [
         (&["--appendonly", "yes"][..], "keep 'appendonly no'"),
         (&["--prot", "1"], "did you mean 'port'?"),
-        (&["/no/such/redis.conf"], "Cannot read the configuration file /no/such/redis.conf"),
+        (
+            &["/no/such/redis.conf"],
+            "Cannot read the configuration file /no/such/redis.conf",
+        ),
     ] {
         let (good, text) = run(args)?;
         assert!(!good && text.contains(part), "{args:?}: {text}");

@@ -42,7 +42,7 @@ impl Interceptor for BearerToken {
 }
 
 /// The tokens a server accepts. An empty list accepts nobody.
-#[derive(Clone, Default)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct AcceptedTokens(Vec<String>);
 
 impl fmt::Debug for AcceptedTokens {

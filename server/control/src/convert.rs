@@ -130,6 +130,14 @@ fn peers(peers: Vec<proto::Peer>) -> Result<Vec<Peer>, Malformed> {
     peers.into_iter().map(Peer::try_from).collect()
 }
 
+/// The content of a `SetVoters`.
+pub fn set_voters(wire: proto::SetVotersRequest) -> Result<(VoterSet, Vec<Peer>), Malformed> {
+    Ok((
+        required(wire.voters, "the voters")?.into(),
+        peers(wire.peers)?,
+    ))
+}
+
 fn history_to_wire(history: &History) -> Vec<proto::TermStart> {
     let entry = |entry: &TermStart| proto::TermStart {
         term: entry.term.0,
@@ -319,6 +327,7 @@ impl From<&replset::Report> for proto::State {
                 .unwrap_or_default(),
             link: proto::Link::from(report.link).into(),
             master_seen_ms_ago: report.master_seen_ms_ago,
+            lag_bytes: report.lag_bytes,
             vote: proto::Vote::from(report.vote).into(),
             voter: report.voter,
             blank: report.blank,

@@ -154,8 +154,9 @@ impl Write for Scratch {
 /// Text of a double as Redis 7.2 prints scores: `inf`, `nan`, integers without a point, otherwise the shortest
 /// digits that read back as the same value, in scientific notation only when far from 1.
 pub fn format_double(value: f64) -> DoubleText {
-    /// Integers up to this size are printed as such (2^52: every one of them is exact).
-    const EXACT_INTEGER: f64 = 4_503_599_627_370_496.0;
+    /// Integers up to this size are printed as such, as Redis does: every double in this range that is an integer
+    /// is one exactly.
+    const LARGEST_INTEGER: f64 = (i64::MAX / 2) as f64;
     if value.is_nan() {
         return DoubleText::new(&[b"nan"]);
     }
@@ -169,7 +170,7 @@ pub fn format_double(value: f64) -> DoubleText {
             b"0"
         }]);
     }
-    if value.abs() < EXACT_INTEGER && value.fract() == 0.0 {
+    if value.abs() <= LARGEST_INTEGER && value.fract() == 0.0 {
         return DoubleText::new(&[&format_i64(value as i64)]);
     }
     format_shortest(value)
@@ -265,6 +266,7 @@ mod tests {
             (-3.0, "-3"),
             (0.1, "0.1"),
             (3.25, "3.25"),
+            (1e18, "1000000000000000000"),
             (1e20, "1e+20"),
             (1.5e300, "1.5e+300"),
             (1e-7, "1e-7"),

@@ -360,6 +360,7 @@ impl Sim {
                 Output::Persist(_)
                 | Output::FollowMaster(_)
                 | Output::Serve(_)
+                | Output::StepDown
                 | Output::CloseClients
                 | Output::PauseClients(..)
                 | Output::ResumeClients => {}

@@ -183,7 +183,7 @@ impl Set {
                     self.feed(at, Input::Ack(name(to), answer));
                 }
             }
-            Output::FollowMaster(_) | Output::Serve(_) => {}
+            Output::FollowMaster(_) | Output::Serve(_) | Output::StepDown => {}
         }
     }
 

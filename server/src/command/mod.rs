@@ -19,7 +19,9 @@
 //! Read next: `spec.rs`, `context.rs`, `effects.rs`, then `string.rs` as the model of a family.
 
 pub mod args;
+pub mod collection;
 pub mod context;
+pub mod decimal;
 pub mod effects;
 pub mod error;
 pub mod host;
@@ -30,12 +32,16 @@ pub mod table;
 pub mod config;
 pub mod connection;
 pub mod expiry;
+pub mod hash;
 pub mod introspection;
 pub mod keys;
+pub mod list;
 pub mod object;
 pub mod replication;
 pub mod saving;
 pub mod server;
+pub mod set;
+pub mod sorted_set;
 pub mod string;
 pub mod transaction;
 

@@ -5,8 +5,8 @@ use std::sync::LazyLock;
 use resp::Args;
 
 use super::{
-    CommandSpec, config, connection, expiry, introspection, keys, object, replication, saving,
-    server, string, transaction,
+    CommandSpec, config, connection, expiry, hash, introspection, keys, list, object, replication,
+    saving, server, set, sorted_set, string, transaction,
 };
 
 /// A command or subcommand with what is derived from its place in the table.
@@ -37,6 +37,10 @@ const FAMILIES: &[&[CommandSpec]] = &[
     keys::COMMANDS,
     expiry::COMMANDS,
     object::COMMANDS,
+    list::COMMANDS,
+    hash::COMMANDS,
+    set::COMMANDS,
+    sorted_set::COMMANDS,
     transaction::COMMANDS,
     connection::COMMANDS,
     server::COMMANDS,

@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use super::kind::Kind;
-use super::special::{check_file_name, check_password, check_word};
+use super::special::{check_control_bind, check_file_name, check_password, check_word};
 use super::values::Named;
 use super::{Config, compat, special};
 
@@ -562,6 +562,12 @@ const FLEET: &[Directive] = &[
         AtStart,
         "port of the control service; 0 is none",
         number!(fleet.control_port, 0, 65535),
+    ),
+    Directive::new(
+        "control-bind",
+        AtStart,
+        "address of the control service; * is every address of this machine",
+        text!(fleet.control_bind, check_control_bind),
     ),
     Directive::new(
         "control-token-file",

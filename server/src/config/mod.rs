@@ -215,7 +215,7 @@ pub struct EncodingConfig {
 }
 
 /// What the operator adds when it runs this server.
-#[derive(Clone, PartialEq, Debug, Default)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct FleetConfig {
     /// Born a follower that serves nobody until its role is told over the control port.
     pub managed: bool,
@@ -225,11 +225,26 @@ pub struct FleetConfig {
     pub fleet_id: String,
     /// Port of the control service; 0 is none.
     pub control_port: u16,
+    /// Address of the control service; `*` is every address of this machine.
+    pub control_bind: String,
     /// File with the credential of the control service.
     pub control_token_file: Option<PathBuf>,
 }
 
 const MIB: u64 = 1024 * 1024;
+
+impl Default for FleetConfig {
+    fn default() -> Self {
+        Self {
+            managed: false,
+            member_name: String::new(),
+            fleet_id: String::new(),
+            control_port: 0,
+            control_bind: "*".to_owned(),
+            control_token_file: None,
+        }
+    }
+}
 
 impl Default for NetConfig {
     fn default() -> Self {

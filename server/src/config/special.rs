@@ -272,6 +272,14 @@ pub(super) fn check_password(word: &str) -> Result<(), Problem> {
 }
 
 /// For names and addresses, which are printed between other fields of a line.
+pub(super) fn check_control_bind(word: &str) -> Result<(), Problem> {
+    if word == "*" || word.parse::<std::net::IpAddr>().is_ok() {
+        Ok(())
+    } else {
+        Err("argument must be an IP address, or * for every address".into())
+    }
+}
+
 pub(super) fn check_word(word: &str) -> Result<(), Problem> {
     check_password(word)?;
     if word

@@ -67,6 +67,9 @@ impl State {
         if origin != Origin::Client {
             return Ok(entry);
         }
+        if self.is_handing_over() {
+            return Err(Refusal::Paused);
+        }
         let flags = entry.spec.flags;
         self.check_login(session, entry)
             .and_then(|()| self.check_role(flags))
@@ -140,6 +143,17 @@ impl State {
             return Err(OUT_OF_MEMORY);
         }
         Ok(())
+    }
+
+    /// Whether a mastership was given away on purpose: clients wait for the successor instead of
+    /// being refused, and their connections are closed when it is there.
+    fn is_handing_over(&self) -> bool {
+        let shared = &self.core.shared;
+        let waits = self
+            .core
+            .pause
+            .is_some_and(|pause| pause.kind == PauseKind::All && pause.until_ms > self.now_ms);
+        waits && shared.serve_until_ms.has_lapsed(clock::monotonic_ms) == Lease::Lapsed
     }
 
     fn is_paused(&mut self, flags: Flags, entry: &CommandEntry) -> bool {

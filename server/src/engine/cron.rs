@@ -56,8 +56,15 @@ fn housekeeping(engine: &Engine) {
     state.keyspace.memory_mut().refresh(now_ms);
     state.core.sample_rates();
     snapshot::check_save_points(&mut state.core, now_ms / 1000);
+    let managed = state.core.config.fleet.managed;
     let config = &state.core.config.replication;
-    let (ping_period, backlog_ttl) = (config.ping_replica_period, config.backlog_ttl);
+    // The id of a managed server's history carries its term: it never gets another by itself.
+    let backlog_ttl = if managed {
+        Duration::ZERO
+    } else {
+        config.backlog_ttl
+    };
+    let ping_period = config.ping_replica_period;
     let monotonic_ms = clock::monotonic_ms();
     state
         .core

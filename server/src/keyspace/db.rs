@@ -443,10 +443,10 @@ impl Deref for EntryMut<'_> {
 }
 
 impl EntryMut<'_> {
-    /// The value to change. Counts as a change for those who watch the key.
+    /// The value to change, for changes that may turn out to be none: the caller reports what it did
+    /// by [`EntryMut::report_change`].
     #[inline]
-    pub fn value_mut(&mut self) -> ValueMut<'_> {
-        self.watched.modified(self.occupied.entry().key());
+    pub fn value_mut_quietly(&mut self) -> ValueMut<'_> {
         if self.occupied.entry().is_string() {
             return ValueMut::String(StringMut::new(self.occupied.reborrow()));
         }
@@ -461,6 +461,19 @@ impl EntryMut<'_> {
             CollectionMut::Hash(hash) => ValueMut::Hash(hash),
             CollectionMut::SortedSet(sorted) => ValueMut::SortedSet(sorted),
         }
+    }
+
+    /// Tells those who watch the key that its value has changed.
+    #[inline]
+    pub fn report_change(&mut self) {
+        self.watched.modified(self.occupied.entry().key());
+    }
+
+    /// The value to change. Counts as a change for those who watch the key.
+    #[inline]
+    pub fn value_mut(&mut self) -> ValueMut<'_> {
+        self.report_change();
+        self.value_mut_quietly()
     }
 
     /// Sets or clears the expiry, in milliseconds since 1970.

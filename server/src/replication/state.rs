@@ -39,6 +39,12 @@ pub struct Replication {
     replicas: Vec<Replica>,
     /// Bytes were appended since the senders were last woken.
     fresh: Fresh,
+    /// Whether anything may be appended that no client asked for.
+    hold: Hold,
+    /// Revision of the password that the link to the master logs in with.
+    login_revision: u64,
+    /// Counts orders to follow, so that a link knows whether it is the one that was asked for.
+    orders: u64,
     /// Sequence of random words for new ids.
     id_seed: u64,
     ids_made: u64,
@@ -63,6 +69,15 @@ enum Fresh {
     Yes,
 }
 
+/// Whether the stream stands still but for clients, who are paused themselves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Hold {
+    /// Expiry, PING and GETACK may append.
+    No,
+    /// A successor is catching up: nothing is appended.
+    Yes,
+}
+
 /// Master or replica.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Role {
@@ -77,8 +92,14 @@ pub enum Role {
 pub struct Following {
     /// Host name or address.
     pub host: String,
-    /// Port.
+    /// Port; 0 while a managed server has not been told its master.
     pub port: u16,
+    /// Number of the order to follow; a link ends when there is a newer one.
+    pub order: u64,
+    /// Whether nobody listens there: the master's process is gone.
+    pub refused: Refused,
+    /// Revision of the password that the link logged in with.
+    pub login_revision: u64,
     /// Where the link is.
     pub link: LinkState,
     /// Monotonic ms of the last byte from the master.
@@ -91,6 +112,15 @@ pub struct Following {
     pub sync_read_bytes: u64,
     /// Bytes of the stream received, applied or not (`slave_read_repl_offset`).
     pub read_offset: u64,
+}
+
+/// Whether the last attempt to connect was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refused {
+    /// It was not, or there was none.
+    No,
+    /// It was.
+    Yes,
 }
 
 /// State of the link to the master, as ROLE names it.
@@ -194,6 +224,9 @@ impl Replication {
             unit: None,
             replicas: Vec::new(),
             fresh: Fresh::No,
+            hold: Hold::No,
+            login_revision: 0,
+            orders: 0,
             id_seed: seed,
             ids_made: 0,
         };
@@ -282,10 +315,9 @@ impl Replication {
     /// What a lookup does with an expired key: only a master may remove it.
     pub fn expiry_rule(&self) -> ExpiryRule {
         match (&self.role, &self.handover) {
-            (Role::Master, Handover::None) => ExpiryRule::Delete,
+            (Role::Master, Handover::None) if self.hold == Hold::No => ExpiryRule::Delete,
             // While writes are paused for a handover nothing may enter the stream.
-            (Role::Master, Handover::WaitingForSync(_) | Handover::InProgress)
-            | (Role::Replica(_), _) => ExpiryRule::Hide,
+            (Role::Master | Role::Replica(_), _) => ExpiryRule::Hide,
         }
     }
 
@@ -425,16 +457,31 @@ impl Replication {
 
     /// Asks all replicas to acknowledge now.
     pub fn request_acks(&mut self) {
-        if !self.replicas.is_empty() && self.role == Role::Master {
+        if self.may_append_by_itself() {
             self.append_raw(b"*3\r\n$8\r\nREPLCONF\r\n$6\r\nGETACK\r\n$1\r\n*\r\n");
         }
     }
 
     /// Keeps replicas from timing us out.
     pub fn append_ping(&mut self) {
-        if !self.replicas.is_empty() && self.role == Role::Master {
+        if self.may_append_by_itself() {
             self.append_raw(b"*1\r\n$4\r\nPING\r\n");
         }
+    }
+
+    fn may_append_by_itself(&self) -> bool {
+        !self.replicas.is_empty() && self.role == Role::Master && self.hold == Hold::No
+    }
+
+    /// Lets nothing be appended but what clients ask for, who must be paused: a successor can catch
+    /// up with a stream that stands still.
+    pub fn hold_stream(&mut self) {
+        self.hold = Hold::Yes;
+    }
+
+    /// Ends [`Replication::hold_stream`]; a change of role does so, too.
+    pub fn release_stream(&mut self) {
+        self.hold = Hold::No;
     }
 
     /// Wakes the senders if there is something new, and gives back what nobody needs.

@@ -145,6 +145,7 @@ impl Member {
         self.state.released = Some(handed.release);
         self.role = Role::Idle;
         self.held_until = Some(held_until_ms);
+        outputs.push(Output::StepDown);
         outputs.push(self.persist());
         outputs.extend(last_words);
         outputs.push(Output::Answer(id, Reply::Handover(Ok(handed))));

@@ -87,6 +87,8 @@ pub enum Output {
     Persist(Box<MemberState>),
     /// Stop serving and stop applying the stream, then feed [`Input::Fenced`].
     Fence,
+    /// Stop serving and stop leading: the mastership was given away.
+    StepDown,
     /// Answer a request.
     Answer(RequestId, Reply),
     /// Be master: continue the data held under this replication id and write a marker at once.
@@ -207,6 +209,8 @@ pub struct Report {
     pub master: Option<MemberName>,
     /// When it last heard its master say that it serves; `None` if it misses it altogether.
     pub master_seen_ms_ago: Option<u64>,
+    /// Bytes of its master's stream that it knows of and does not hold.
+    pub lag_bytes: u64,
     /// The replica link.
     pub link: MasterLink,
     /// Whether clients may be served now.
@@ -241,6 +245,8 @@ pub struct Member {
     role: Role,
     data: DataPosition,
     seen_ms: Option<u64>,
+    /// Where the stream of the master followed ended, as it said last.
+    master_offset: Offset,
     link: MasterLink,
     grants: Grants,
     pending: Option<(RequestId, Prepare)>,
@@ -313,6 +319,11 @@ impl Member {
         }
     }
 
+    /// All members, as far as it was told.
+    pub fn peers(&self) -> &[Peer] {
+        &self.peers
+    }
+
     /// Until when clients may be served.
     pub fn serve(&self) -> Serve {
         self.serve
@@ -346,6 +357,7 @@ impl Member {
             replid: self.data.replid.clone(),
             master: self.following().map(|f| f.master.clone()),
             master_seen_ms_ago: self.seen_ms.map(|seen| now_ms.saturating_sub(seen)),
+            lag_bytes: self.lag_bytes(),
             link: self.link,
             serving: self.serve.allows(now_ms),
             lease_remaining_ms,
@@ -358,6 +370,20 @@ impl Member {
             replicated: self.replicated(),
             peers,
         }
+    }
+
+    /// Offsets of other terms say nothing: without data of the master's term, all is missing.
+    fn lag_bytes(&self) -> u64 {
+        let Some(following) = self.following() else {
+            return 0;
+        };
+        let position = self.position();
+        let held = if position.term == following.term {
+            position.offset.0
+        } else {
+            0
+        };
+        self.master_offset.0.saturating_sub(held)
     }
 
     /// Its name and where it is.

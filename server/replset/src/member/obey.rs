@@ -3,7 +3,7 @@
 //! Rules R1, R2, R8, R14 of the protocol. Invariant: a request of a term below the promised one
 //! changes nothing.
 
-use crate::ids::{FleetId, MemberName, Term};
+use crate::ids::{FleetId, MemberName, Offset, Term};
 use crate::lease::Serve;
 use crate::member::lead::Mastership;
 use crate::member::{MasterLink, Member, Output, Reply, RequestId, Role};
@@ -302,6 +302,7 @@ impl Member {
                 };
             }
             self.master_released = None;
+            self.master_offset = Offset(0);
             self.state.released = None;
             self.state.following = Some(following.clone());
             self.role = Role::Follower;
@@ -335,6 +336,7 @@ impl Member {
             &heartbeat.voters,
         );
         self.peers = heartbeat.peers;
+        self.master_offset = heartbeat.offset;
         let mut changed = self.adopt_table(&heartbeat.table);
         if heartbeat.admit == Some(self.state.id.incarnation) && self.state.vote == Vote::Suspended
         {

@@ -88,6 +88,7 @@ impl Member {
             role: Role::Idle,
             data: boot.data.clone(),
             seen_ms: None,
+            master_offset: Offset(0),
             link: MasterLink::Down,
             grants: Grants::default(),
             pending: None,

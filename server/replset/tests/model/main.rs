@@ -14,7 +14,7 @@
 mod world;
 
 use std::collections::{HashSet, VecDeque};
-use std::hash::{BuildHasher, Hash, Hasher, RandomState};
+use std::hash::{BuildHasher, RandomState};
 use std::time::Instant;
 
 use replset::Rules;
@@ -38,12 +38,7 @@ struct Fingerprints(RandomState, RandomState);
 
 impl Fingerprints {
     fn of(&self, world: &World) -> (u64, u64) {
-        let digest = |state: &RandomState| {
-            let mut hasher = state.build_hasher();
-            world.hash(&mut hasher);
-            hasher.finish()
-        };
-        (digest(&self.0), digest(&self.1))
+        (self.0.hash_one(world), self.1.hash_one(world))
     }
 }
 

@@ -591,6 +591,7 @@ impl World {
                 Output::Lead(term, replid) => self.lead(node, term, replid)?,
                 Output::FollowMaster(_)
                 | Output::Serve(_)
+                | Output::StepDown
                 | Output::CloseClients
                 | Output::PauseClients(..)
                 | Output::ResumeClients => {}

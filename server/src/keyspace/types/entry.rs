@@ -21,7 +21,7 @@
 use super::number::{NumberText, canonical_i64};
 
 /// An element of a collection, as stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Element<'a> {
     /// Stored as a number; its text is the canonical one.
     Integer(i64),

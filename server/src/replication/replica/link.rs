@@ -30,7 +30,7 @@ use crate::{
     replication::{
         handover::Handover,
         identity::ReplId,
-        state::{LinkState, Role},
+        state::{LinkState, Refused, Role},
     },
 };
 
@@ -75,11 +75,30 @@ pub enum LinkError {
     Stream(#[from] resp::ProtocolError),
 }
 
+impl LinkError {
+    /// Whether nobody listens at the master's address.
+    fn refused(&self) -> Refused {
+        match self {
+            LinkError::Io { source, .. } if source.kind() == io::ErrorKind::ConnectionRefused => {
+                Refused::Yes
+            }
+            LinkError::Io { .. }
+            | LinkError::RoleChanged
+            | LinkError::Silent { .. }
+            | LinkError::Handshake(_)
+            | LinkError::Transfer(_)
+            | LinkError::Snapshot(_)
+            | LinkError::Stream(_) => Refused::No,
+        }
+    }
+}
+
 /// Whom we follow, and in which history; a link lives only as long as this stays.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Target {
     host: String,
     port: u16,
+    order: u64,
     history: ReplId,
 }
 
@@ -154,6 +173,7 @@ impl Link {
             }
             tracing::warn!(host = target.host, port = target.port, %error, "no link to the master");
             self.set_state(&target, LinkState::Connect);
+            self.set_refused(&target, error.refused());
             let changed = self.engine.shared.role_changed.notified();
             let wait = self.retry;
             self.retry = (self.retry * 2).min(MAX_RETRY);
@@ -169,9 +189,12 @@ impl Link {
         let history = state.core.replication.history().id;
         match state.core.replication.role() {
             Role::Master => None,
+            // A managed server that has not been told its master.
+            Role::Replica(f) if f.port == 0 => None,
             Role::Replica(f) => Some(Target {
                 host: f.host.clone(),
                 port: f.port,
+                order: f.order,
                 history,
             }),
         }
@@ -189,6 +212,16 @@ impl Link {
         } else {
             Err(LinkError::RoleChanged)
         }
+    }
+
+    fn set_refused(&self, target: &Target, refused: Refused) {
+        let changed = self.locked(target, |state| {
+            if let Some(following) = state.core.replication.following_mut() {
+                following.refused = refused;
+            }
+        });
+        // A change of role is noticed by the next wait.
+        drop(changed);
     }
 
     fn set_state(&self, target: &Target, link: LinkState) {
@@ -313,6 +346,7 @@ impl Link {
         let timeout = self.timeout();
         let address = (target.host.as_str(), target.port);
         let stream = self.wait(target, "connecting", timeout, TcpStream::connect(address))?;
+        self.set_refused(target, Refused::No);
         stream.set_nodelay(true).map_err(|source| LinkError::Io {
             doing: "connecting",
             source,
@@ -386,6 +420,7 @@ fn follows(state: &State, target: &Target) -> bool {
         Role::Replica(f) => {
             f.host == target.host
                 && f.port == target.port
+                && f.order == target.order
                 && replication.history().id == target.history
         }
     }

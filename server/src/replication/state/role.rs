@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::{
-    Backlog, Continuable, Following, Handover, History, LinkState, ReplId, Replication, Role,
+    Backlog, Continuable, Following, Handover, History, Hold, LinkState, Refused, ReplId,
+    Replication, Role,
 };
 
 /// Changes of role and history.
@@ -11,9 +12,14 @@ impl Replication {
     /// `REPLICAOF host port`: the data and the history are kept, so that the new master may let us
     /// continue.
     pub fn follow(&mut self, host: String, port: u16, monotonic_ms: i64) {
+        self.orders += 1;
+        self.hold = Hold::No;
         self.role = Role::Replica(Following {
             host,
             port,
+            order: self.orders,
+            refused: Refused::No,
+            login_revision: self.login_revision,
             link: LinkState::Connect,
             last_io_ms: None,
             down_since_ms: Some(monotonic_ms),
@@ -26,11 +32,34 @@ impl Replication {
         self.disconnect_replicas();
     }
 
+    /// Neither leads nor follows: a managed server that has not been told its master, or whose
+    /// mastership has ended. Data and history stay as they are.
+    pub fn await_master(&mut self, monotonic_ms: i64) {
+        self.follow(String::new(), 0, monotonic_ms);
+    }
+
+    /// Revision of the password that the link to the master logs in with.
+    pub fn login_revision(&self) -> u64 {
+        self.login_revision
+    }
+
+    /// The password for the master has changed: a link is made anew, and logs in with it.
+    pub fn log_in_anew(&mut self, revision: u64) {
+        self.login_revision = revision;
+        if let Role::Replica(following) = &mut self.role {
+            self.orders += 1;
+            following.order = self.orders;
+            following.login_revision = revision;
+            following.link = LinkState::Connect;
+        }
+    }
+
     /// `REPLICAOF NO ONE`: a new id, the old one remembered. `id` is used where one is given (a
     /// managed server's ids carry its term).
     pub fn promote(&mut self, id: Option<ReplId>) {
         let id = id.unwrap_or_else(|| self.make_id());
         self.ensure_backlog();
+        self.hold = Hold::No;
         self.role = Role::Master;
         self.continuable = Continuable::Yes;
         self.history.shift(id);

@@ -1,0 +1,174 @@
+//! The engine as the member's agent needs it: one method per deed.
+//!
+//! Owns nothing but handles. Called by the agent's thread only. Every method takes the engine's
+//! lock for bounded work, except the gate, which has none. Invariant: the gate is opened last and
+//! shut first.
+
+use std::{sync::Arc, time::Duration};
+
+use replset::{DataPosition, Following, Held, MasterLink, Offset, ReplId, Serve, Term};
+
+use crate::{
+    command::host::{ClientHost, ClientType, PauseKind},
+    engine::{Engine, State, clock},
+    replication::{
+        identity,
+        state::{LinkState, Refused, Role},
+    },
+};
+
+/// How long the agent waits for the engine's lock where it can do without an answer.
+const PATIENCE: Duration = Duration::from_millis(20);
+/// A gate that is shut: no instant of the clock is before it.
+const SHUT_MS: i64 = 0;
+/// A gate that stays open.
+const OPEN_MS: i64 = i64::MAX;
+/// What a new master appends first, so that it holds data of its own term.
+const MARKER: &[u8] = b"*1\r\n$4\r\nPING\r\n";
+
+/// Where the dataset at the start came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// A snapshot was loaded.
+    Disk,
+    /// There was none.
+    Nowhere,
+}
+
+/// The engine, seen from the agent.
+#[derive(Clone)]
+pub struct EnginePort {
+    engine: Arc<Engine>,
+    dataset: Origin,
+}
+
+impl std::fmt::Debug for EnginePort {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("EnginePort")
+            .field("dataset", &self.dataset)
+            .finish_non_exhaustive()
+    }
+}
+
+impl EnginePort {
+    /// A port to this engine; the gate is shut.
+    pub fn new(engine: Arc<Engine>, dataset: Origin) -> Self {
+        let port = Self { engine, dataset };
+        port.gate(Serve::Never);
+        port
+    }
+
+    /// The engine itself, for what is only read.
+    pub fn engine(&self) -> &Arc<Engine> {
+        &self.engine
+    }
+
+    /// Until when clients may be served. Takes effect at once, without the lock.
+    pub fn gate(&self, serve: Serve) {
+        self.engine.shared.serve_until_ms.set(match serve {
+            Serve::Never => SHUT_MS,
+            Serve::Until(end_ms) => i64::try_from(end_ms).unwrap_or(OPEN_MS - 1),
+            Serve::Unlimited => OPEN_MS,
+        });
+    }
+
+    /// What the engine holds; `None` while it is too busy to say.
+    pub fn position(&self) -> Option<DataPosition> {
+        Some(self.position_in(&*self.engine.try_lock_for(PATIENCE)?))
+    }
+
+    fn position_in(&self, state: &State) -> DataPosition {
+        let history = state.core.replication.history();
+        let ours = ReplId::parse(history.id.as_str()).ok();
+        // A fresh process has an id of its own before it has any data; only an id with a term in it
+        // says that the data are a replica set's.
+        let is_known = |id: &ReplId| id.term().is_some() || self.dataset == Origin::Disk;
+        match ours.filter(is_known) {
+            Some(id) => DataPosition::of(id, Offset(history.offset)),
+            None => DataPosition::default(),
+        }
+    }
+
+    /// Stops leading and following; says what is held. Clients are refused by the gate.
+    pub fn fence(&self) -> DataPosition {
+        let mut state = self.engine.lock();
+        state.core.replication.await_master(clock::monotonic_ms());
+        state.core.role_changed();
+        self.position_in(&state)
+    }
+
+    /// Leads, from the data held, under a new replication id.
+    pub fn lead(&self, term: Term, replid: &ReplId) -> DataPosition {
+        let mut state = self.engine.lock();
+        state.begin_batch();
+        let id = identity::ReplId::parse(replid.as_str().as_bytes());
+        state.core.replication.promote(id);
+        state.core.replication.append_raw(MARKER);
+        state.core.role_changed();
+        state.core.unpause();
+        state.finish_batch();
+        tracing::info!(%term, %replid, "this server is master");
+        self.position_in(&state)
+    }
+
+    /// Follows a master, keeping the data until it has sent better ones.
+    pub fn follow(&self, following: &Following) {
+        let mut state = self.engine.lock();
+        let endpoint = &following.endpoint;
+        let now_ms = clock::monotonic_ms();
+        state
+            .core
+            .replication
+            .follow(endpoint.host.clone(), endpoint.port, now_ms);
+        state.core.role_changed();
+        state.core.unpause();
+        let (term, master) = (following.term, &following.master);
+        tracing::info!(%term, %master, host = endpoint.host, "this server follows a master");
+    }
+
+    /// Closes all connections of clients; replicas are left alone.
+    pub fn close_clients(&self) {
+        let closed = self
+            .engine
+            .shared
+            .clients
+            .close_all(&[ClientType::Normal, ClientType::PubSub]);
+        tracing::info!(closed, "connections of clients are closed");
+    }
+
+    /// Holds commands back. No command is running when this returns, and the stream stands still.
+    pub fn pause(&self, held: Held, left: Duration) -> DataPosition {
+        let mut state = self.engine.lock();
+        state.core.replication.hold_stream();
+        let kind = match held {
+            Held::Writes => PauseKind::Writes,
+            Held::All => PauseKind::All,
+        };
+        state.core.pause(kind, left, clock::unix_ms());
+        state.finish_batch();
+        self.position_in(&state)
+    }
+
+    /// Lets held commands go on.
+    pub fn resume(&self) {
+        let mut state = self.engine.lock();
+        state.core.replication.release_stream();
+        state.core.unpause();
+    }
+
+    /// What the link to the master looks like; `None` while the engine is too busy to say.
+    pub fn link(&self) -> Option<MasterLink> {
+        let state = self.engine.try_lock_for(PATIENCE)?;
+        Some(match state.core.replication.role() {
+            Role::Master => MasterLink::Down,
+            Role::Replica(following) if following.refused == Refused::Yes => MasterLink::Refused,
+            Role::Replica(following) => match following.link {
+                LinkState::Connected => MasterLink::Up,
+                LinkState::Connect
+                | LinkState::Connecting
+                | LinkState::Handshake
+                | LinkState::Sync => MasterLink::Down,
+            },
+        })
+    }
+}

@@ -1,0 +1,333 @@
+//! Managed servers: born followers, promises that survive a kill, masters that fence themselves,
+//! switchovers that lose nothing. The servers are real processes, the elector is `replset`'s.
+
+use std::time::{Duration, Instant};
+
+use anyhow::ensure;
+use control::proto;
+use nix::sys::signal::Signal;
+use redfleet_tests::{
+    fleet::{DEADLINE, Fleet},
+    servers::eventually,
+};
+use replset::{Bootstrapped, Intent, NotObeyed, Term};
+
+#[test]
+fn a_set_is_born_without_a_master_and_bootstrapped_once() -> anyhow::Result<()> {
+    let mut fleet = Fleet::start(3, &[])?;
+    for at in 0..3 {
+        let state = fleet.state(at)?;
+        ensure!(
+            state.role() == proto::Role::Idle && state.blank && !state.serving,
+            "{state:#?}"
+        );
+        let mut client = fleet.members[at].server.client()?;
+        let refused = client.text("SET k v")?;
+        ensure!(
+            refused.contains("READONLY") || refused.contains("NOREPLICAS"),
+            "{refused}"
+        );
+        let refused = client.text("GET k")?;
+        ensure!(refused.contains("NOREPLICAS"), "{refused}");
+    }
+    // A set that is recorded as bootstrapped is never begun anew with nothing.
+    let refusal = fleet
+        .elect(Intent::Unplanned, Bootstrapped::Yes)
+        .unwrap_err()
+        .to_string();
+    ensure!(
+        refusal == "all 3 members are empty although the set had data",
+        "{refusal}"
+    );
+    fleet.elect(Intent::Unplanned, Bootstrapped::No)?;
+    fleet.wait(0, "to serve", |state| state.serving)?;
+    for at in 0..3 {
+        fleet.wait(at, "a vote", |state| state.vote() == proto::Vote::Granted)?;
+    }
+    let mut master = fleet.members[0].server.client()?;
+    ensure!(master.text("SET k v")? == "OK");
+    for at in [1, 2] {
+        let state = fleet.wait_attached(at, 0)?;
+        ensure!(
+            state.replid == fleet.state(0)?.replid,
+            "another history: {}",
+            state.replid
+        );
+        ensure!(
+            state.replid.starts_with("4edf000000000002"),
+            "no term in {}",
+            state.replid
+        );
+        let mut replica = fleet.members[at].server.client()?;
+        eventually("the value on the replica", DEADLINE, || {
+            Ok((replica.text("GET k")? == "v").then_some(()))
+        })?;
+        ensure!(replica.text("SET k w")?.contains("READONLY"));
+        ensure!(
+            replica
+                .text("REPLICAOF NO ONE")?
+                .contains("managed by its operator")
+        );
+    }
+    ensure!(
+        master
+            .text("REPLICAOF 127.0.0.1 1")?
+            .contains("managed by its operator")
+    );
+    Ok(())
+}
+
+#[test]
+fn the_control_port_wants_its_token_and_pushes_states() -> anyhow::Result<()> {
+    let fleet = Fleet::bootstrapped(1, &[])?;
+    let refused = fleet.state_with_token(0, "wrong").unwrap_err();
+    ensure!(refused.code() == tonic::Code::Unauthenticated, "{refused}");
+    let began = Instant::now();
+    let states = fleet.watch(0, 3)?;
+    ensure!(
+        began.elapsed() < Duration::from_secs(4),
+        "a state at least once a second"
+    );
+    ensure!(
+        states
+            .iter()
+            .all(|state| state.serving && state.lease_remaining_ms.is_none())
+    );
+    Ok(())
+}
+
+#[test]
+fn a_promise_survives_a_kill_and_lower_terms_are_refused() -> anyhow::Result<()> {
+    let mut fleet = Fleet::bootstrapped(3, &[])?;
+    let promised = fleet.prepare(2, &fleet.request(9, "one", Intent::Forced))?;
+    ensure!(promised.is_ok(), "{promised:?}");
+    let member = &mut fleet.members[2];
+    member.server.kill()?;
+    member.server.respawn()?;
+    let state = fleet.wait(2, "its control port", |_| true)?;
+    ensure!(
+        state.promised_term == 9 && state.role() == proto::Role::Idle,
+        "{state:#?}"
+    );
+    ensure!(state.boot == 2, "{}", state.boot);
+    let lower = fleet.prepare(2, &fleet.request(8, "one", Intent::Forced))?;
+    ensure!(lower == Err(NotObeyed::HigherTerm(Term(9))), "{lower:?}");
+    let other = fleet.prepare(2, &fleet.request(9, "two", Intent::Forced))?;
+    ensure!(
+        other == Err(NotObeyed::PromisedToOther("one".into())),
+        "{other:?}"
+    );
+    let alive = fleet.prepare(1, &fleet.request(9, "one", Intent::Unplanned))?;
+    ensure!(
+        matches!(alive, Err(NotObeyed::MasterAlive { .. })),
+        "{alive:?}"
+    );
+    ensure!(fleet.master()? == 0, "a majority is enough for the master");
+    Ok(())
+}
+
+#[test]
+fn a_killed_master_is_replaced_and_comes_back_with_a_partial_sync() -> anyhow::Result<()> {
+    let mut fleet = Fleet::bootstrapped(3, &[])?;
+    let mut client = fleet.members[0].server.client()?;
+    for number in 0..100 {
+        ensure!(client.text(&format!("SET key:{number} {number}"))? == "OK");
+    }
+    ensure!(client.text("SAVE")? == "OK");
+    ensure!(client.text("SET after save")? == "OK");
+    for at in [1, 2] {
+        fleet.wait_attached(at, 0)?;
+    }
+    let killed = Instant::now();
+    fleet.members[0].server.kill()?;
+    fleet.wait_master_lost()?;
+    let noticed = killed.elapsed();
+    let promotion = fleet.elect(Intent::Unplanned, Bootstrapped::Yes)?;
+    let new = fleet.index(promotion.winner.name.as_str())?;
+    ensure!(new != 0);
+    fleet.wait(new, "to serve", |state| state.serving)?;
+    println!(
+        "killed master: noticed after {noticed:?}, deferred {} ms, served after {:?}",
+        promotion.promote.defer_ms,
+        killed.elapsed()
+    );
+    let mut client = fleet.members[new].server.client()?;
+    ensure!(client.text("GET after")? == "save");
+    ensure!(client.text("SET later on")? == "OK");
+
+    fleet.members[0].server.respawn()?;
+    let state = fleet.wait_attached(0, new)?;
+    ensure!(
+        state.vote() == proto::Vote::Granted && !state.blank,
+        "{state:#?}"
+    );
+    let log = fleet.members[0].server.log();
+    ensure!(
+        log.contains("lets us continue (partial synchronization)"),
+        "{log}"
+    );
+    let mut old = fleet.members[0].server.client()?;
+    eventually("the new master's write", DEADLINE, || {
+        Ok((old.text("GET later")? == "on").then_some(()))
+    })?;
+    ensure!(old.text("GET key:7")? == "7" && old.text("SET x y")?.contains("READONLY"));
+    Ok(())
+}
+
+#[test]
+fn a_frozen_master_refuses_and_closes_when_it_wakes() -> anyhow::Result<()> {
+    let mut fleet = Fleet::bootstrapped(3, &[])?;
+    let mut client = fleet.members[0].server.client()?;
+    ensure!(client.text("SET k before")? == "OK");
+    for at in [1, 2] {
+        fleet.wait_attached(at, 0)?;
+    }
+    let frozen = Instant::now();
+    fleet.members[0].server.signal(Signal::SIGSTOP)?;
+    client.send_raw(b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$4\r\nlost\r\n")?;
+    fleet.wait_master_lost()?;
+    let promotion = fleet.elect(Intent::Unplanned, Bootstrapped::Yes)?;
+    let new = fleet.index(promotion.winner.name.as_str())?;
+    fleet.wait(new, "to serve", |state| state.serving)?;
+    println!("frozen master: served after {:?}", frozen.elapsed());
+    let mut fresh = fleet.members[new].server.client()?;
+    ensure!(fresh.text("SET k after")? == "OK");
+    std::thread::sleep(Duration::from_secs(3).saturating_sub(frozen.elapsed()));
+    fleet.members[0].server.signal(Signal::SIGCONT)?;
+    // The write that was under way is refused or its connection closed, never acknowledged.
+    let outcome = client.read_reply();
+    if let Ok(reply) = &outcome {
+        let text = redfleet_tests::client::as_text(reply);
+        ensure!(
+            text.contains("NOREPLICAS") || text.contains("READONLY"),
+            "answered {text}"
+        );
+    }
+    let closed = eventually("its client's connection to be closed", DEADLINE, || {
+        Ok(client.text("GET k").err().map(|error| error.to_string()))
+    })?;
+    println!("its client: {outcome:?}, then {closed}");
+    let state = fleet.wait_attached(0, new)?;
+    ensure!(state.term == 2, "{state:#?}");
+    let mut old = fleet.members[0].server.client()?;
+    eventually("the new master's write", DEADLINE, || {
+        Ok((old.text("GET k")? == "after").then_some(()))
+    })
+}
+
+#[test]
+fn a_master_without_replicas_fences_itself_and_revives() -> anyhow::Result<()> {
+    let fleet = Fleet::bootstrapped(3, &[])?;
+    let mut client = fleet.members[0].server.client()?;
+    for at in [1, 2] {
+        fleet.members[at].server.signal(Signal::SIGSTOP)?;
+    }
+    let cut = Instant::now();
+    fleet.wait(0, "to stop serving", |state| !state.serving)?;
+    println!(
+        "cut off from all: stopped serving after {:?}",
+        cut.elapsed()
+    );
+    eventually("its clients to be closed", DEADLINE, || {
+        Ok(client.text("GET k").err())
+    })?;
+    let mut late = fleet.members[0].server.client()?;
+    ensure!(late.text("SET k v")?.contains("NOREPLICAS"));
+    fleet.members[1].server.signal(Signal::SIGCONT)?;
+    fleet.wait(0, "to serve again", |state| state.serving)?;
+    ensure!(late.text("SET k v")? == "OK");
+    fleet.members[2].server.signal(Signal::SIGCONT)?;
+    fleet.wait_attached(2, 0)?;
+    Ok(())
+}
+
+#[test]
+fn a_planned_switchover_waits_for_no_lease_and_needs_partial_syncs_only() -> anyhow::Result<()> {
+    let mut fleet = Fleet::bootstrapped(3, &[])?;
+    let mut client = fleet.members[0].server.client()?;
+    for number in 0..1_000 {
+        ensure!(client.text(&format!("SET key:{number} {number}"))? == "OK");
+    }
+    let began = Instant::now();
+    let handed = fleet.hand_over(0, 2, Duration::from_millis(500))?;
+    let handed = handed.map_err(|refusal| anyhow::anyhow!("{refusal}"))?;
+    let released = began.elapsed();
+    let intent = Intent::Planned(handed.release);
+    let promotion = fleet.elect_preferring(intent, Bootstrapped::Yes, Some(2))?;
+    ensure!(promotion.winner.name.as_str() == "m-2" && promotion.promote.defer_ms == 0);
+    fleet.wait(2, "to serve", |state| state.serving)?;
+    println!(
+        "switchover: released after {released:?}, served after {:?}",
+        began.elapsed()
+    );
+    ensure!(
+        client.text("GET key:1").is_err(),
+        "the demoted master closes its clients"
+    );
+    let mut client = fleet.members[2].server.client()?;
+    ensure!(client.text("GET key:999")? == "999" && client.text("SET more data")? == "OK");
+    for at in [0, 1] {
+        fleet.wait_attached(at, 2)?;
+        let log = fleet.members[at].server.log();
+        let full = log
+            .matches("sends a snapshot (full synchronization)")
+            .count();
+        // The first one was at the bootstrap; the master of that had none.
+        ensure!(full <= at, "member {at} copied everything {full} times");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_master_that_is_told_to_end_gives_its_term_away() -> anyhow::Result<()> {
+    let mut fleet = Fleet::bootstrapped(3, &[])?;
+    let mut client = fleet.members[0].server.client()?;
+    ensure!(client.text("SET k v")? == "OK");
+    let began = Instant::now();
+    fleet.members[0].server.signal(Signal::SIGTERM)?;
+    // Its release is seen by the others: nobody waits for a suspicion or for the lease.
+    fleet.wait(1, "the release", |state| state.released.is_some())?;
+    fleet.wait_master_lost()?;
+    let promotion = fleet.elect(Intent::Unplanned, Bootstrapped::Yes)?;
+    ensure!(
+        promotion.promote.defer_ms == 0,
+        "deferred {} ms",
+        promotion.promote.defer_ms
+    );
+    let new = fleet.index(promotion.winner.name.as_str())?;
+    fleet.wait(new, "to serve", |state| state.serving)?;
+    println!("SIGTERM: served after {:?}", began.elapsed());
+    ensure!(fleet.members[new].server.client()?.text("GET k")? == "v");
+    Ok(())
+}
+
+#[test]
+fn a_member_that_lost_its_folder_is_a_learner_until_the_others_know_it() -> anyhow::Result<()> {
+    let mut fleet = Fleet::bootstrapped(3, &[])?;
+    let mut client = fleet.members[0].server.client()?;
+    ensure!(client.text("SET k v")? == "OK");
+    fleet.wait_attached(2, 0)?;
+    let before = fleet.state(2)?.id;
+    fleet.members[1].server.signal(Signal::SIGSTOP)?;
+    fleet.members[2].server.kill()?;
+    for entry in std::fs::read_dir(fleet.members[2].server.folder())? {
+        std::fs::remove_file(entry?.path())?;
+    }
+    fleet.members[2].server.respawn()?;
+    let state = fleet.wait(2, "a new life", |state| state.id != before)?;
+    ensure!(
+        state.vote() == proto::Vote::Suspended && state.blank,
+        "{state:#?}"
+    );
+    // Without a second vote the master stops; the learner may copy, but its word does not count.
+    fleet.wait(0, "to stop serving", |state| !state.serving)?;
+    fleet.wait_attached(2, 0)?;
+    ensure!(
+        fleet.state(2)?.vote() == proto::Vote::Suspended,
+        "admitted without the third"
+    );
+    fleet.members[1].server.signal(Signal::SIGCONT)?;
+    fleet.wait(2, "its vote", |state| state.vote() == proto::Vote::Granted)?;
+    fleet.wait(0, "to serve again", |state| state.serving)?;
+    Ok(())
+}
