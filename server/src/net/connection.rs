@@ -283,7 +283,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             self.parser = RequestParser::new(self.limits());
         } else if let Some(error) = error {
             let version = self.session.version;
-            resp::ReplyWriter::new(output, version).error(&error.message());
+            resp::ReplyWriter::new(output, version).error(&format!("ERR {}", error.message()));
             self.closing = Closing::AfterFlush;
             return (input.len(), stop);
         }
