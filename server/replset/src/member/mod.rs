@@ -386,12 +386,14 @@ impl Member {
         self.master_offset.0.saturating_sub(held)
     }
 
-    /// Its name and where it is.
+    /// Its name, and where others reach it: whoever knows all members knows that better.
     fn me(&self) -> Peer {
-        Peer {
-            name: self.state.id.name.clone(),
+        let name = &self.state.id.name;
+        let told = self.peers.iter().find(|peer| peer.name == *name);
+        told.cloned().unwrap_or_else(|| Peer {
+            name: name.clone(),
             endpoint: self.endpoint.clone(),
-        }
+        })
     }
 
     fn is_voter(&self) -> bool {
