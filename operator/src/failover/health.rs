@@ -202,13 +202,16 @@ fn leader(evidence: &Evidence<'_>) -> Option<(String, Term)> {
 
 /// A master that does not serve although a majority knows its term, and either misses it or has
 /// promised a higher term: it is cut off from its voters, or lost them to an election that failed.
-/// One that was just promoted and waits for an old lease to end is neither.
+/// One that was just promoted and waits for an old lease to end is neither; nor is one whose
+/// replicas have no vote yet because they are still copying its data: an election would choose it
+/// again and begin their copying anew.
 fn is_over(master: &Word, evidence: &Evidence<'_>) -> bool {
     let words = || evidence.witnesses.iter().filter_map(Witness::fresh);
     let majority = replset::majority(evidence.voters.voters.len());
     let promised_higher = words().filter(|w| w.promised > master.term).count();
     let misses = |w: &&Word| {
-        let knows_it = w.term == master.term && w.role == RoleKind::Follower;
+        let knows_it =
+            w.term == master.term && w.role == RoleKind::Follower && w.vote == Vote::Granted;
         let lost = w
             .master_seen_ms_ago
             .is_none_or(|ago| ago >= evidence.timing.suspicion_ms);
@@ -538,6 +541,25 @@ pub(super) mod tests {
         let fenced = witness(0, Line::Up, Some(fenced));
         let found = verdict(&[fenced, replicas[0].clone(), replicas[1].clone()]);
         assert!(matches!(found, Verdict::Missed(_)), "{found:?}");
+    }
+
+    #[test]
+    fn a_master_whose_replicas_are_still_copying_is_not_deposed() {
+        let mut alone = word(RoleKind::Master, None);
+        alone.serving = false;
+        let learner = |i| {
+            let mut w = follower(i, Some(900));
+            w.word.as_mut().unwrap().vote = Vote::Suspended;
+            w
+        };
+        let found = verdict(&[witness(0, Line::Up, Some(alone)), learner(1), learner(2)]);
+        assert_eq!(
+            found,
+            Verdict::Serving {
+                master: "m-0".into(),
+                term: Term(3)
+            }
+        );
     }
 
     #[test]

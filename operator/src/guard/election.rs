@@ -25,6 +25,7 @@ use crate::{
         duration::DurationText,
         v1alpha1::{FailoverReason, FailoverRecord, MAX_FAILOVER_RECORDS},
     },
+    context::cached,
     failover::{decide::Call, switchover},
     members::remote::{CALL_TIMEOUT, CallError},
     telemetry::metrics::{FailoverLabel, SetLabel},
@@ -167,10 +168,7 @@ impl Guard {
 
     fn plan(&self, claimed: &RedisReplicaSet, call: &Call, planned: &Planned) -> ElectionPlan {
         let status = claimed.status.clone().unwrap_or_default();
-        let preference = match planned {
-            Planned::To(handed) => vec![handed.to.clone()],
-            Planned::No => Vec::new(),
-        };
+        let preference = self.preference(status.master.as_deref(), planned);
         let cache = self
             .validated
             .as_ref()
@@ -199,6 +197,26 @@ impl Guard {
             on_quorum_lost: QuorumLost::BestOfAll,
             random: rand::random(),
         }
+    }
+
+    /// Who is preferred among equals: whom the old master handed over to, then everybody but the
+    /// old master and those whose pods are being deleted.
+    fn preference(&self, master: Option<&str>, planned: &Planned) -> Vec<MemberName> {
+        let handed = match planned {
+            Planned::To(handed) => Some(handed.to.clone()),
+            Planned::No => None,
+        };
+        let stays = |name: &&String| {
+            let pod = cached(&self.context.stores.pods, &self.key, name);
+            let leaving = pod.is_none_or(|p| p.metadata.deletion_timestamp.is_some());
+            Some(name.as_str()) != master && !leaving
+        };
+        let others = self
+            .members
+            .keys()
+            .filter(stays)
+            .map(|name| MemberName::new(name.clone()));
+        handed.into_iter().chain(others).collect()
     }
 
     /// Asks every member for its promise, until waiting brings nothing more.

@@ -13,10 +13,11 @@
 //! Invariants: one thing at a time for each set; every election runs under a term that this very
 //! call obtained; an API server that cannot be asked means that nothing changes.
 //!
-//! Reading order: `view` (what is known), `task` (the loop), `term` (compare-and-swap), `election`,
+//! Reading order: `view` (what is known), `task` (the loop), `evidence`, `term` (compare-and-swap), `election`,
 //! `slices`, `registry`.
 
 pub mod election;
+pub mod evidence;
 pub mod registry;
 pub mod slices;
 pub mod task;
@@ -25,3 +26,6 @@ pub mod view;
 
 /// How long a verdict must stand before an operator that is not the acting one acts on it.
 pub const STANDBY_DELAY_MS: u64 = 400;
+
+/// How long after a term was handed out an operator that is not the acting one keeps still.
+pub const STANDBY_PATIENCE_MS: u64 = 1_000;

@@ -145,7 +145,7 @@ impl Guard {
         let mut chosen = Vec::new();
         for (member, view) in self.members.iter().filter(|(name, _)| *name != master) {
             let good = match view.current() {
-                Some(state) => in_sync(state) && lag_ms(state) <= max_lag_ms,
+                Some(state) => in_sync(state) && lag_ms(state).is_some_and(|lag| lag <= max_lag_ms),
                 None => view.line == Line::Unknown && listed(member) && self.is_ready(member),
             };
             if good {

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 
 use kube::ResourceExt;
-use replset::{Endpoint, MemberName, Peer, Term, Timing, VoterSet};
+use replset::{Endpoint, MemberName, Peer, VoterSet};
 use tokio::{
     sync::{Notify, mpsc, oneshot, watch},
     time::sleep,
@@ -11,17 +11,17 @@ use tokio::{
 use tracing::{debug, info, warn};
 
 use super::{
-    STANDBY_DELAY_MS,
+    STANDBY_DELAY_MS, STANDBY_PATIENCE_MS,
     election::{Planned, voters_of},
     slices::Slices,
-    view::{MemberView, Stuck, View, pod_address, pod_fact},
+    view::{MemberView, Stuck, View, pod_address},
 };
 use crate::{
     api::{RedisReplicaSet, names, v1alpha1::FailoverReason},
     context::{Context, SetKey, cached},
     failover::{
-        decide::{Decision, decide},
-        health::{Evidence, Line, PodFact, Verdict, Witness, judge},
+        decide::Decision,
+        health::{Line, Verdict},
     },
     members::link::{Event, Link, News},
     reconcile::validate::{References, validate},
@@ -38,7 +38,10 @@ const ASK_EVERY_MS: u64 = 100;
 /// First pause after an election that failed.
 const MIN_BACKOFF_MS: u64 = 150;
 /// Longest pause after elections that failed.
-const MAX_BACKOFF_MS: u64 = 3_000;
+const MAX_BACKOFF_MS: u64 = 8_000;
+/// A master that served for this long ends the growing of that pause: elections one after another
+/// for the same cause bring nothing but full syncs.
+const STEADY_MS: u64 = 5_000;
 /// News waiting for the guard.
 pub(super) const MAX_EVENTS: usize = 256;
 /// Commands waiting for the guard.
@@ -81,11 +84,15 @@ pub struct Guard {
     pub(super) reign: Option<Reign>,
     pub(super) stuck: Option<Stuck>,
     pub(super) slices: Slices,
-    verdict: Option<Verdict>,
-    verdict_since_ms: u64,
+    pub(super) verdict: Option<Verdict>,
+    pub(super) verdict_since_ms: u64,
     backoff_ms: u64,
     not_before_ms: u64,
     asked_ms: u64,
+    /// The highest term handed out, and when it was first seen: another elector may be at work.
+    claimed: (i64, u64),
+    /// Since when a master serves without interruption.
+    serving_since_ms: Option<u64>,
     told: Option<(String, u64, u64, VoterSet, Vec<Peer>)>,
     /// The newest decisions this process made or saw: the cache may be behind them.
     pub(super) floor: Option<RedisReplicaSet>,
@@ -125,6 +132,8 @@ impl Guard {
             backoff_ms: MIN_BACKOFF_MS,
             not_before_ms: 0,
             asked_ms: 0,
+            claimed: (0, 0),
+            serving_since_ms: None,
             told: None,
             floor: None,
             events_in,
@@ -168,11 +177,18 @@ impl Guard {
             return CALM_TICK;
         }
         let now_ms = self.context.now_ms();
+        let handed_out = set.status.as_ref().map_or(0, |s| s.election_term);
+        if handed_out > self.claimed.0 {
+            self.claimed = (handed_out, now_ms);
+        }
         let voters = voters_of(&set);
         let witnesses = self.witnesses(&set, now_ms);
         let (verdict, decision) = self.conclude(&set, &voters, &witnesses);
         self.remember(&verdict, now_ms);
         let calm = matches!(verdict, Verdict::Serving { .. });
+        if !calm {
+            self.serving_since_ms = None;
+        }
         match decision {
             Decision::Rest => self.calm(&set, &voters).await,
             Decision::Wait { why } => {
@@ -184,7 +200,7 @@ impl Guard {
                 match self.elect(&set, &call, Planned::No).await {
                     Ok(master) => {
                         info!(set = %self.key, master, reason = ?call.reason, "new master");
-                        (self.backoff_ms, self.stuck) = (MIN_BACKOFF_MS, None);
+                        self.stuck = None;
                     }
                     Err(failure) => {
                         warn!(set = %self.key, %failure, "no new master yet");
@@ -206,7 +222,8 @@ impl Guard {
     /// What follows while a master serves: slices, voters and addresses are brought up to date by
     /// the acting operator.
     async fn calm(&mut self, set: &RedisReplicaSet, voters: &VoterSet) {
-        (self.backoff_ms, self.stuck) = (MIN_BACKOFF_MS, None);
+        self.stuck = None;
+        self.settle();
         if !self.context.may_act() {
             return;
         }
@@ -215,6 +232,23 @@ impl Guard {
         };
         self.write_slices(&master, term).await;
         self.tell_voters(set, voters, &master).await;
+    }
+
+    /// Forgets failed elections once a master has served long enough.
+    fn settle(&mut self) {
+        let Some(Verdict::Serving { master, .. }) = &self.verdict else {
+            return;
+        };
+        let state = self.members.get(master).and_then(|m| m.current());
+        if !state.is_some_and(|s| s.serving) {
+            self.serving_since_ms = None;
+            return;
+        }
+        let now_ms = self.context.now_ms();
+        let since_ms = *self.serving_since_ms.get_or_insert(now_ms);
+        if now_ms.saturating_sub(since_ms) >= STEADY_MS {
+            self.backoff_ms = MIN_BACKOFF_MS;
+        }
     }
 
     /// Tells the master who votes and where everybody is, when that is news to it.
@@ -424,114 +458,14 @@ impl Guard {
         }
     }
 
-    pub(super) fn witnesses(&self, set: &RedisReplicaSet, now_ms: u64) -> Vec<Witness> {
-        let mut names = self.member_names();
-        let master = set.status.as_ref().and_then(|s| s.master.clone());
-        names.extend(master.filter(|m| !names.contains(m)));
-        names
-            .iter()
-            .map(|name| self.witness(name, now_ms))
-            .collect()
-    }
-
-    fn witness(&self, name: &str, now_ms: u64) -> Witness {
-        let stores = &self.context.stores;
-        let pod = cached(&stores.pods, &self.key, name);
-        let node = pod
-            .as_ref()
-            .and_then(|p| p.spec.as_ref()?.node_name.clone());
-        let node = node.and_then(|n| {
-            stores
-                .nodes
-                .get(&kube::runtime::reflector::ObjectRef::new(&n))
-        });
-        let mut fact = pod_fact(pod.as_deref(), node.as_deref());
-        let mut line = self.members.get(name).map_or(Line::Unknown, |m| m.line);
-        let reign = self.reign.as_ref().filter(|r| r.master == name);
-        let same_pod = reign.map(|r| pod.as_ref().and_then(|p| p.uid()) == Some(r.pod_uid.clone()));
-        match (reign, same_pod) {
-            (Some(reign), Some(false)) if line != Line::Up => {
-                (fact, line) = (PodFact::Deleted, reign.line);
-            }
-            // Never seen serving by this process: a pod that is down proves nothing.
-            (None, _) if fact == PodFact::ContainerDown => fact = PodFact::Unknown,
-            (Some(_) | None, _) => {}
-        }
-        match self.members.get(name) {
-            Some(member) => Witness {
-                line,
-                ..member.witness(name, fact, now_ms)
-            },
-            None => Witness {
-                member: name.to_owned(),
-                line,
-                word: None,
-                pod: fact,
-            },
-        }
-    }
-
-    fn conclude(
-        &self,
-        set: &RedisReplicaSet,
-        voters: &VoterSet,
-        witnesses: &[Witness],
-    ) -> (Verdict, Decision) {
-        let status = set.status.clone().unwrap_or_default();
-        let mut timing = Timing::default();
-        if let Some(validated) = &self.validated {
-            timing.suspicion_ms =
-                u64::try_from(validated.detect_after.as_millis()).unwrap_or(timing.suspicion_ms);
-        }
-        let evidence = Evidence {
-            voters,
-            term: Term(u64::try_from(status.term).unwrap_or_default()),
-            master: status.master.as_deref(),
-            witnesses,
-            timing,
-        };
-        let verdict = judge(&evidence);
-        let decision = decide(&verdict, &evidence);
-        (verdict, decision)
-    }
-
-    /// Notes a verdict: since when it stands, and what was seen of the reigning master.
-    fn remember(&mut self, verdict: &Verdict, now_ms: u64) {
-        if self.verdict.as_ref().map(std::mem::discriminant)
-            != Some(std::mem::discriminant(verdict))
-        {
-            debug!(set = %self.key, ?verdict, "verdict");
-            self.verdict_since_ms = now_ms;
-        }
-        self.verdict = Some(verdict.clone());
-        if let Verdict::Serving { master, .. } = verdict {
-            if let (Some((uid, _)), Some(view)) = (self.links.get(master), self.members.get(master))
-            {
-                self.reign = Some(Reign {
-                    master: master.clone(),
-                    pod_uid: uid.clone(),
-                    line: view.line,
-                    served_ms: view.heard_ms,
-                });
-            }
-        } else if let Some(reign) = &mut self.reign {
-            let same = self
-                .links
-                .get(&reign.master)
-                .is_some_and(|(uid, _)| *uid == reign.pod_uid);
-            if let (true, Some(view)) = (same, self.members.get(&reign.master)) {
-                reign.line = view.line;
-            }
-        }
-    }
-
     fn is_my_turn(&self, now_ms: u64) -> bool {
-        let delay = if self.context.may_act() {
-            0
-        } else {
-            STANDBY_DELAY_MS
-        };
-        now_ms >= self.not_before_ms && now_ms >= self.verdict_since_ms + delay
+        if now_ms < self.not_before_ms {
+            return false;
+        }
+        // A standby leaves an elector that took a term a moment ago the time to use it.
+        self.context.may_act()
+            || (now_ms >= self.verdict_since_ms + STANDBY_DELAY_MS
+                && now_ms >= self.claimed.1 + STANDBY_PATIENCE_MS)
     }
 
     /// Every member that has an address, as others shall reach it.

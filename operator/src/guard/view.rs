@@ -117,13 +117,13 @@ pub fn position(state: &proto::State) -> Position {
 }
 
 /// How far a replica is behind its master, in milliseconds: nothing while it holds all that it
-/// knows of, else the time since it last got anything.
+/// knows of, else the time since it last got anything; `None` if it never got anything.
 #[must_use]
-pub fn lag_ms(state: &proto::State) -> u64 {
+pub fn lag_ms(state: &proto::State) -> Option<u64> {
     if state.lag_bytes == 0 {
-        0
+        Some(0)
     } else {
-        state.link_idle_ms.unwrap_or(u64::MAX)
+        state.link_idle_ms
     }
 }
 

@@ -144,7 +144,9 @@ fn member(observed: &Observed, facts: &MemberFacts) -> MemberStatus {
         zone: node.and_then(|n| n.labels().get(ZONE_LABEL).cloned()),
         term: state.map(|s| signed(position(s).term.0)),
         offset: state.map(|s| signed(position(s).offset.0)),
-        lag: state.map(|s| DurationText::from(std::time::Duration::from_millis(lag_ms(s)))),
+        lag: state
+            .and_then(lag_ms)
+            .map(|lag| DurationText::from(std::time::Duration::from_millis(lag))),
         vote: facts.voter && state.is_some_and(|s| s.vote() == control::proto::Vote::Granted),
         incarnation: None,
         config_revision: state.map(|s| s.config_revision.to_string()),

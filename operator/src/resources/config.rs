@@ -29,11 +29,16 @@ pub fn config_map(set: &ValidatedSet) -> ConfigMap {
     }
 }
 
+/// A new member copies at once: Redis waits five seconds for others that want the same snapshot, and until a member
+/// has its copy it has no vote.
+const FAST_SYNC: &str = "repl-diskless-sync-delay 0";
+
 /// The text of `redis.conf`.
 #[must_use]
 pub fn redis_conf(set: &ValidatedSet) -> String {
     let mut text = format!(
         "# Written by the Redfleet operator; set directives in spec.config of RedisReplicaSet {}.\n\
+         {FAST_SYNC}\n\
          include {}/{}\n",
         set.name,
         volumes::SECRETS_DIRECTORY,

@@ -130,8 +130,6 @@ impl State {
             .has_lapsed(clock::monotonic_ms)
             == Lease::Lapsed
             && !flags.contains(Flags::STALE)
-            // A replica that attaches to a master which does not serve yet says PING first.
-            && entry.spec.name != "ping"
         {
             return Err(NO_LEASE);
         }

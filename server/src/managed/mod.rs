@@ -97,6 +97,14 @@ pub struct Managed {
     agent: Sender,
 }
 
+/// Where other members find this one: the announced address, else its name.
+fn announced_host(config: &Config) -> String {
+    match config.replication.announce_ip.as_str() {
+        "" => config.fleet.member_name.clone(),
+        address => address.to_owned(),
+    }
+}
+
 impl Managed {
     /// Starts the member. The engine has loaded its data and serves nobody yet; it comes out of
     /// this as a replica that has not been told its master.
@@ -115,7 +123,7 @@ impl Managed {
             fleet: config.fleet.fleet_id.as_str().into(),
             name: config.fleet.member_name.as_str().into(),
             endpoint: Endpoint {
-                host: config.fleet.member_name.clone(),
+                host: announced_host(config),
                 port: config.net.port,
                 control_port: config.fleet.control_port,
             },

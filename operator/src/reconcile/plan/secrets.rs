@@ -284,7 +284,7 @@ impl<'a> Rotation<'a> {
                     CredentialKind::Replication => "replication",
                 };
                 plan.waiting.push(format!("password of {what}: {why}"));
-                self.repair(plan, &why);
+                self.repair(plan);
             }
             Next::Advance { effect, to } => self.advance(plan, effect, &to, cause),
         }
@@ -303,18 +303,12 @@ impl<'a> Rotation<'a> {
     }
 
     /// A rotation whose beginning was stored but not recorded.
-    fn repair(&self, plan: &mut SecretsPlan, why: &str) {
+    fn repair(&self, plan: &mut SecretsPlan) {
         let recorded = self.status.phase != RotationPhase::Settled;
         if !recorded && self.state.phase != Phase::Settled {
             let state = self.status_of(&self.state, self.trigger().1);
             plan.push
                 .push(self.recorded(state, "a rotation was begun but not recorded"));
-        } else if self.status.message.as_deref() != Some(why) && !why.starts_with("the overlap") {
-            let state = RotationState {
-                message: Some(why.to_owned()),
-                ..self.status.clone()
-            };
-            plan.push.push(self.recorded(state, why));
         }
     }
 

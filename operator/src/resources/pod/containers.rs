@@ -28,7 +28,10 @@ pub fn server(set: &ValidatedSet) -> Container {
             .map(str::to_owned),
         command: Some(vec![SERVER_PROGRAM.to_owned()]),
         args: Some(arguments(set)),
-        env: Some(vec![pod_name()]),
+        env: Some(vec![
+            pod_field("POD_NAME", "metadata.name"),
+            pod_field("POD_IP", "status.podIP"),
+        ]),
         ports: Some(vec![
             port(names::REDIS_PORT_NAME, names::REDIS_PORT),
             port(names::CONTROL_PORT_NAME, names::CONTROL_PORT),
@@ -53,6 +56,8 @@ fn arguments(set: &ValidatedSet) -> Vec<String> {
         ("--metrics-port", names::METRICS_PORT.to_string()),
         ("--managed", "yes".to_owned()),
         ("--member-name", "$(POD_NAME)".to_owned()),
+        // Heartbeats tell the others where the master is; a pod's name resolves too late or not at all.
+        ("--replica-announce-ip", "$(POD_IP)".to_owned()),
         ("--fleet-id", set.uid.clone()),
         ("--control-port", names::CONTROL_PORT.to_string()),
         (
@@ -70,14 +75,15 @@ fn arguments(set: &ValidatedSet) -> Vec<String> {
         .collect()
 }
 
-fn pod_name() -> EnvVar {
+/// A variable with a field of the pod itself.
+fn pod_field(name: &str, path: &str) -> EnvVar {
     EnvVar {
-        name: "POD_NAME".to_owned(),
+        name: name.to_owned(),
         value: None,
         value_from: Some(EnvVarSource {
             field_ref: Some(ObjectFieldSelector {
                 api_version: None,
-                field_path: "metadata.name".to_owned(),
+                field_path: path.to_owned(),
             }),
             ..EnvVarSource::default()
         }),

@@ -386,14 +386,12 @@ impl Member {
         self.master_offset.0.saturating_sub(held)
     }
 
-    /// Its name, and where others reach it: whoever knows all members knows that better.
+    /// Its name and where it is.
     fn me(&self) -> Peer {
-        let name = &self.state.id.name;
-        let told = self.peers.iter().find(|peer| peer.name == *name);
-        told.cloned().unwrap_or_else(|| Peer {
-            name: name.clone(),
+        Peer {
+            name: self.state.id.name.clone(),
             endpoint: self.endpoint.clone(),
-        })
+        }
     }
 
     fn is_voter(&self) -> bool {

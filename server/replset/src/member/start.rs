@@ -19,7 +19,7 @@ pub struct Boot {
     pub fleet: FleetId,
     /// Its name.
     pub name: MemberName,
-    /// Where it can be reached, until an elector says it.
+    /// Where it can be reached.
     pub endpoint: Endpoint,
     /// Random bits: the life it gets if it needs a new one.
     pub fresh: Incarnation,

@@ -1,0 +1,124 @@
+//! From what a guard knows to the evidence that the rules of failover judge.
+//!
+//! A pod of the same name made later says nothing about the process that was master: proof of a
+//! death counts only for the very pod that this guard saw serving.
+
+use kube::ResourceExt;
+use replset::{Term, Timing, VoterSet};
+use tracing::debug;
+
+use super::{
+    task::{Guard, Reign},
+    view::pod_fact,
+};
+use crate::{
+    api::RedisReplicaSet,
+    context::cached,
+    failover::{
+        decide::{Decision, decide},
+        health::{Evidence, Line, PodFact, Verdict, Witness, judge},
+    },
+};
+
+impl Guard {
+    pub(super) fn witnesses(&self, set: &RedisReplicaSet, now_ms: u64) -> Vec<Witness> {
+        let mut names = self.member_names();
+        let master = set.status.as_ref().and_then(|s| s.master.clone());
+        names.extend(master.filter(|m| !names.contains(m)));
+        names
+            .iter()
+            .map(|name| self.witness(name, now_ms))
+            .collect()
+    }
+
+    fn witness(&self, name: &str, now_ms: u64) -> Witness {
+        let stores = &self.context.stores;
+        let pod = cached(&stores.pods, &self.key, name);
+        let node = pod
+            .as_ref()
+            .and_then(|p| p.spec.as_ref()?.node_name.clone());
+        let node = node.and_then(|n| {
+            stores
+                .nodes
+                .get(&kube::runtime::reflector::ObjectRef::new(&n))
+        });
+        let mut fact = pod_fact(pod.as_deref(), node.as_deref());
+        let mut line = self.members.get(name).map_or(Line::Unknown, |m| m.line);
+        let reign = self.reign.as_ref().filter(|r| r.master == name);
+        let same_pod = reign.map(|r| pod.as_ref().and_then(|p| p.uid()) == Some(r.pod_uid.clone()));
+        match (reign, same_pod) {
+            (Some(reign), Some(false)) if line != Line::Up => {
+                (fact, line) = (PodFact::Deleted, reign.line);
+            }
+            // Never seen serving by this process: a pod that is down proves nothing.
+            (None, _) if fact == PodFact::ContainerDown => fact = PodFact::Unknown,
+            (Some(_) | None, _) => {}
+        }
+        match self.members.get(name) {
+            Some(member) => Witness {
+                line,
+                ..member.witness(name, fact, now_ms)
+            },
+            None => Witness {
+                member: name.to_owned(),
+                line,
+                word: None,
+                pod: fact,
+            },
+        }
+    }
+
+    pub(super) fn conclude(
+        &self,
+        set: &RedisReplicaSet,
+        voters: &VoterSet,
+        witnesses: &[Witness],
+    ) -> (Verdict, Decision) {
+        let status = set.status.clone().unwrap_or_default();
+        let mut timing = Timing::default();
+        if let Some(validated) = &self.validated {
+            timing.suspicion_ms =
+                u64::try_from(validated.detect_after.as_millis()).unwrap_or(timing.suspicion_ms);
+        }
+        let evidence = Evidence {
+            voters,
+            term: Term(u64::try_from(status.term).unwrap_or_default()),
+            master: status.master.as_deref(),
+            witnesses,
+            timing,
+        };
+        let verdict = judge(&evidence);
+        let decision = decide(&verdict, &evidence);
+        (verdict, decision)
+    }
+
+    /// Notes a verdict: since when it stands, and what was seen of the reigning master.
+    pub(super) fn remember(&mut self, verdict: &Verdict, now_ms: u64) {
+        if self.verdict.as_ref().map(std::mem::discriminant)
+            != Some(std::mem::discriminant(verdict))
+        {
+            debug!(set = %self.key, ?verdict, "verdict");
+            self.verdict_since_ms = now_ms;
+        }
+        self.verdict = Some(verdict.clone());
+        if let Verdict::Serving { master, .. } = verdict {
+            if let (Some((uid, _)), Some(view)) = (self.links.get(master), self.members.get(master))
+            {
+                self.reign = Some(Reign {
+                    master: master.clone(),
+                    pod_uid: uid.clone(),
+                    line: view.line,
+                    served_ms: view.heard_ms,
+                });
+            }
+        } else if let Some(reign) = &mut self.reign {
+            let same = self
+                .links
+                .get(&reign.master)
+                .is_some_and(|(uid, _)| *uid == reign.pod_uid);
+            if let (true, Some(view)) = (same, self.members.get(&reign.master)) {
+                reign.line = view.line;
+            }
+        }
+    }
+}
