@@ -211,11 +211,8 @@ impl Fleet {
             last = Some(state.clone());
             Ok(is_so(&state).then_some(state))
         });
-        let logs = || {
-            let log = |m: &Member| format!("--- {}\n{}", m.name, tail(&m.server.log()));
-            self.members.iter().map(log).collect::<Vec<_>>().join("\n")
-        };
-        found.with_context(|| format!("its last state: {last:#?}\n{}", logs()))
+        let log = || tail(&self.members[at].server.log());
+        found.with_context(|| format!("its last state: {last:#?}\nits log:\n{}", log()))
     }
 
     /// Waits until a member follows `master`, attached and without a lag.

@@ -9,5 +9,7 @@ pub mod dataset;
 pub mod diff;
 pub mod faults;
 pub mod fleet;
+pub mod replicaset;
 pub mod servers;
 pub mod wait;
+pub mod writer;

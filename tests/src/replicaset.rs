@@ -1,0 +1,236 @@
+//! The product on a test cluster: the operator installed by its charts, and sets made through it.
+//!
+//! Used by the `e2e_*` tests of sets. The operator is installed once for each cluster and stays.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{Node, Pod, Secret, Service};
+use kube::Api;
+use kube::api::ListParams;
+use redfleet_operator::api::v1alpha1::{RedisReplicaSet, RedisReplicaSetStatus};
+
+use crate::apiserver::repository;
+use crate::cluster::{Cluster, Namespace, pod_ip, run};
+use crate::wait::wait_until;
+use crate::writer::{Connections, PasswordSource, Writer};
+
+/// Namespace of the operator.
+pub const SYSTEM: &str = "redfleet-system";
+/// Longest wait for anything that needs no fault to be detected by Kubernetes.
+pub const MINUTE: Duration = Duration::from_secs(60);
+/// Addresses of Services in our own clusters.
+const SERVICES: &str = "10.96.0.0/16";
+
+/// Installs the operator by its charts, or finds it installed, and waits until both pods are ready.
+pub async fn install_operator(cluster: &Cluster) -> anyhow::Result<()> {
+    let path = |chart: &str| {
+        repository()
+            .join("charts")
+            .join(chart)
+            .display()
+            .to_string()
+    };
+    let (operator, server) = (
+        cluster.images().operator.clone(),
+        cluster.images().server.clone(),
+    );
+    let image = |prefix: &str, image: &str| {
+        let (repository, tag) = image.rsplit_once(':').unwrap_or((image, "latest"));
+        [
+            format!("--set={prefix}.repository={repository}"),
+            format!("--set={prefix}.tag={tag}"),
+        ]
+    };
+    let [o1, o2] = image("image", &operator);
+    let [s1, s2] = image("serverImage", &server);
+    let crds = path("redfleet-crds");
+    let chart = path("redfleet");
+    let common = ["upgrade", "--install", "--create-namespace", "-n", SYSTEM];
+    run(
+        "helm",
+        &[&common[..], &["redfleet-crds", &crds]].concat(),
+        "",
+    )
+    .await?;
+    let log = "--set=log=info\\,redfleet_operator=debug";
+    let more = ["redfleet", &chart, &o1, &o2, &s1, &s2, log];
+    run("helm", &[&common[..], &more].concat(), "").await?;
+    wait_until("both operators to be ready", MINUTE * 2, || async {
+        let deployments: Api<Deployment> = Api::namespaced(cluster.client(), SYSTEM);
+        let deployment = deployments.get("redfleet-operator").await?;
+        let ready = deployment.status.and_then(|s| s.ready_replicas);
+        Ok((ready == Some(2)).then_some(()))
+    })
+    .await
+}
+
+/// One set in a namespace of its own.
+#[derive(Clone)]
+pub struct Set {
+    /// Where it is.
+    pub namespace: Namespace,
+    /// Its name.
+    pub name: String,
+}
+
+impl Set {
+    /// Makes the set `orders` with this spec (indented by two) in a fresh namespace and waits until it is ready.
+    pub async fn create(cluster: &Cluster, prefix: &str, spec: &str) -> anyhow::Result<Self> {
+        install_operator(cluster).await?;
+        let namespace = cluster.namespace(prefix).await?;
+        let set = Self {
+            namespace,
+            name: "orders".to_owned(),
+        };
+        set.apply(spec).await?;
+        set.ready(MINUTE * 2).await?;
+        Ok(set)
+    }
+
+    /// Applies the set with this spec.
+    pub async fn apply(&self, spec: &str) -> anyhow::Result<()> {
+        let yaml = format!(
+            "apiVersion: redfleet.dev/v1alpha1\nkind: RedisReplicaSet\nmetadata: {{name: {}}}\nspec:\n{spec}",
+            self.name
+        );
+        self.namespace.apply(&yaml).await.map(drop)
+    }
+
+    /// The object.
+    pub async fn object(&self) -> anyhow::Result<RedisReplicaSet> {
+        Ok(self
+            .namespace
+            .api::<RedisReplicaSet>()
+            .get(&self.name)
+            .await?)
+    }
+
+    /// Its status.
+    pub async fn status(&self) -> anyhow::Result<RedisReplicaSetStatus> {
+        Ok(self.object().await?.status.unwrap_or_default())
+    }
+
+    /// Waits until the set is ready for its present spec.
+    pub async fn ready(&self, deadline: Duration) -> anyhow::Result<RedisReplicaSetStatus> {
+        wait_until(
+            &format!("set {} to be ready", self.name),
+            deadline,
+            || async {
+                let object = self.object().await?;
+                let status = object.status.unwrap_or_default();
+                let ready = status.conditions.iter().find(|c| c.type_ == "Ready");
+                let ready = ready.context("no condition Ready yet")?;
+                ensure!(
+                    ready.status == "True"
+                        && status.observed_generation == object.metadata.generation,
+                    "{}: {}",
+                    ready.reason,
+                    ready.message
+                );
+                Ok(Some(status))
+            },
+        )
+        .await
+    }
+
+    /// Waits until the status says this.
+    pub async fn until(
+        &self,
+        what: &str,
+        deadline: Duration,
+        holds: impl Fn(&RedisReplicaSetStatus) -> bool,
+    ) -> anyhow::Result<RedisReplicaSetStatus> {
+        wait_until(what, deadline, || async {
+            let status = self.status().await?;
+            Ok(holds(&status).then_some(status))
+        })
+        .await
+    }
+
+    /// The master's pod.
+    pub async fn master(&self) -> anyhow::Result<Pod> {
+        let master = self.status().await?.master.context("no master")?;
+        self.namespace.pod(&master).await
+    }
+
+    /// The clients' password, as published.
+    pub async fn password(&self) -> anyhow::Result<String> {
+        let secrets = self.namespace.api::<Secret>();
+        let secret = secrets.get(&format!("{}-client", self.name)).await?;
+        let data = secret.data.context("an empty Secret")?;
+        Ok(String::from_utf8(
+            data.get("password").context("no password")?.0.clone(),
+        )?)
+    }
+
+    /// Address of a Service of the set, reachable from here after [`route_services`].
+    pub async fn service(&self, suffix: &str) -> anyhow::Result<SocketAddr> {
+        let services = self.namespace.api::<Service>();
+        let service = services.get(&format!("{}{suffix}", self.name)).await?;
+        let address = service
+            .spec
+            .and_then(|s| s.cluster_ip)
+            .context("no address")?;
+        Ok(SocketAddr::new(address.parse()?, 6379))
+    }
+
+    /// Address of a member.
+    pub async fn member(&self, name: &str) -> anyhow::Result<SocketAddr> {
+        let pod = self.namespace.pod(name).await?;
+        Ok(SocketAddr::new(pod_ip(&pod)?.parse()?, 6379))
+    }
+
+    /// Starts a writer to the master's Service.
+    pub async fn writer(&self, how: Connections) -> anyhow::Result<Writer> {
+        let password = self.password_source().await?;
+        Ok(Writer::start(self.service("").await?, password, how))
+    }
+
+    /// A source that gives the published password, as a client that mounts the Secret has it: a fraction of a second old.
+    pub async fn password_source(&self) -> anyhow::Result<PasswordSource> {
+        let newest = Arc::new(Mutex::new(self.password().await?));
+        let (set, kept) = (self.clone(), Arc::downgrade(&newest));
+        tokio::spawn(async move {
+            while let Some(kept) = kept.upgrade() {
+                if let Ok(password) = set.password().await {
+                    *kept.lock().unwrap_or_else(PoisonError::into_inner) = password;
+                }
+                drop(kept);
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+        });
+        Ok(Arc::new(move || {
+            newest
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone()
+        }))
+    }
+}
+
+/// Makes Services reachable from here, through a node that is not `avoid`. The test network has no other way to them.
+pub async fn route_services(cluster: &Cluster, avoid: &str) -> anyhow::Result<()> {
+    let nodes: Api<Node> = Api::all(cluster.client());
+    let list = nodes.list(&ListParams::default()).await?;
+    let other = list
+        .items
+        .into_iter()
+        .find(|n| n.metadata.name.as_deref() != Some(avoid))
+        .context("no other node")?;
+    let addresses = other.status.and_then(|s| s.addresses).unwrap_or_default();
+    let internal = addresses
+        .iter()
+        .find(|a| a.type_ == "InternalIP")
+        .context("no address")?;
+    run(
+        "ip",
+        &["route", "replace", SERVICES, "via", &internal.address],
+        "",
+    )
+    .await
+    .map(drop)
+}

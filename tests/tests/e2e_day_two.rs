@@ -1,0 +1,313 @@
+//! What users do to a set that works: apply it twice, rotate, scale, configure, change the image, drain a zone.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use k8s_openapi::api::core::v1::Pod;
+use redfleet_operator::api::v1alpha1::RotationPhase;
+use redfleet_tests::cluster::{Cluster, pod_node};
+use redfleet_tests::replicaset::{MINUTE, SYSTEM, Set, route_services};
+use redfleet_tests::wait::wait_until;
+use redfleet_tests::writer::{Connection, Connections, numbers};
+
+const SPEC: &str = "  replicas: 3\n  storage: {size: 100Mi}\n";
+
+/// UIDs of the members' pods.
+async fn pods(set: &Set) -> anyhow::Result<BTreeMap<String, String>> {
+    let mut found = BTreeMap::new();
+    for member in set.status().await?.members {
+        let pod = set.namespace.pod(&member.name).await?;
+        found.insert(member.name, pod.metadata.uid.unwrap_or_default());
+    }
+    Ok(found)
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: tests/cluster/with-cluster.sh"]
+async fn quickstart_serves_and_a_second_apply_changes_nothing() -> anyhow::Result<()> {
+    let cluster = Cluster::connect().await?;
+    redfleet_tests::replicaset::install_operator(&cluster).await?;
+    let began = Instant::now();
+    let set = Set::create(&cluster, "quick", SPEC).await?;
+    println!("READY {:.1} s after apply", began.elapsed().as_secs_f64());
+    let status = set.status().await?;
+    let zones: BTreeSet<Option<String>> = status.members.iter().map(|m| m.zone.clone()).collect();
+    ensure!(zones.len() == 3, "three zones, not {zones:?}");
+    let password = set.password().await?;
+    set.namespace.client_pod("client").await?;
+    let redis = |host: &'static str, words: &[&str]| {
+        let mut command = vec![
+            "redis-cli",
+            "-h",
+            host,
+            "-a",
+            &password,
+            "--no-auth-warning",
+        ];
+        command.extend(words);
+        command.into_iter().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let run = |command: Vec<String>| {
+        let namespace = set.namespace.clone();
+        async move {
+            let words: Vec<&str> = command.iter().map(String::as_str).collect();
+            namespace.exec("client", &words).await
+        }
+    };
+    let answer = run(redis("orders", &["SET", "greeting", "hello"])).await?;
+    ensure!(answer.trim() == "OK", "{answer}");
+    wait_until("the replicas to have it", MINUTE, || async {
+        let answer = run(redis("orders-replicas", &["GET", "greeting"])).await?;
+        Ok((answer.trim() == "hello").then_some(()))
+    })
+    .await?;
+    let before = set.object().await?.metadata.resource_version;
+    set.apply(SPEC).await?;
+    let idle = writes_while_idle(&cluster, Duration::from_secs(20)).await?;
+    ensure!(idle == 0, "{idle} writes while nothing changed");
+    let after = set.object().await?.metadata.resource_version;
+    ensure!(before == after, "the object changed");
+    set.namespace.delete().await
+}
+
+/// How many writes both operators made to the API server within a while, Leases aside.
+async fn writes_while_idle(cluster: &Cluster, pause: Duration) -> anyhow::Result<u64> {
+    let before = api_writes(cluster).await?;
+    tokio::time::sleep(pause).await;
+    Ok(api_writes(cluster).await?.saturating_sub(before))
+}
+
+async fn api_writes(cluster: &Cluster) -> anyhow::Result<u64> {
+    let args = ["-n", SYSTEM, "get", "pods", "-o", "name"];
+    let mut sum = 0;
+    for pod in cluster.kubectl(&args).await?.lines() {
+        let name = pod.trim_start_matches("pod/");
+        let path = format!("/api/v1/namespaces/{SYSTEM}/pods/{name}:8080/proxy/metrics");
+        let text = cluster.kubectl(&["get", "--raw", &path]).await?;
+        let counts = text
+            .lines()
+            .filter(|l| l.starts_with("redfleet_operator_api_writes_total"));
+        sum += counts
+            .filter_map(|l| l.rsplit(' ').next()?.parse::<u64>().ok())
+            .sum::<u64>();
+    }
+    Ok(sum)
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: tests/cluster/with-cluster.sh"]
+async fn both_secrets_rotate_ten_times_and_nobody_is_refused() -> anyhow::Result<()> {
+    let cluster = Cluster::connect().await?;
+    let spec = format!("{SPEC}  auth: {{overlap: 2s}}\n");
+    let set = Set::create(&cluster, "rotate", &spec).await?;
+    route_services(&cluster, "").await?;
+    let first = set.password().await?;
+    let uids = pods(&set).await?;
+    let writer = set.writer(Connections::EveryCommand).await?;
+    let start = set.status().await?.rotation.client.revision;
+    for round in 1..=10 {
+        let request = format!("redfleet.dev/rotate=all@{round}");
+        set.namespace
+            .kubectl(&["annotate", "--overwrite", "rrs/orders", &request])
+            .await?;
+        let wanted = start + round;
+        set.until(&format!("rotation {round}"), MINUTE, |s| {
+            let done = |r: &redfleet_operator::api::v1alpha1::RotationState| {
+                r.revision == wanted && r.phase == RotationPhase::Settled
+            };
+            done(&s.rotation.client) && done(&s.rotation.replication)
+        })
+        .await?;
+    }
+    let account = writer.stop().await;
+    println!(
+        "ROTATED ten times under {} logins, {} refused",
+        account.count(),
+        account.refused_logins
+    );
+    ensure!(
+        account.refused_logins == 0,
+        "{} logins were refused",
+        account.refused_logins
+    );
+    ensure!(pods(&set).await? == uids, "a pod was replaced");
+    let master = set.master().await?.metadata.name.context("a name")?;
+    let old = Connection::open(set.member(&master).await?, &first).await;
+    ensure!(old.is_err(), "the first password is still accepted");
+    set.namespace.delete().await
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: tests/cluster/with-cluster.sh"]
+async fn five_members_and_three_again_without_the_master_moving_away() -> anyhow::Result<()> {
+    let cluster = Cluster::connect().await?;
+    let set = Set::create(&cluster, "scale", SPEC).await?;
+    route_services(&cluster, "").await?;
+    let writer = set.writer(Connections::Kept).await?;
+    let began = Instant::now();
+    set.namespace
+        .kubectl(&["scale", "rrs/orders", "--replicas=5"])
+        .await?;
+    set.until("five voters", MINUTE * 2, |s| s.voters.len() == 5)
+        .await?;
+    set.ready(MINUTE * 2).await?;
+    set.namespace
+        .kubectl(&["scale", "rrs/orders", "--replicas=3"])
+        .await?;
+    set.until("three voters", MINUTE * 2, |s| {
+        s.voters.len() == 3 && s.replicas == 3
+    })
+    .await?;
+    set.ready(MINUTE * 2).await?;
+    let account = writer.stop().await;
+    let master = set.master().await?.metadata.name.context("a name")?;
+    let found = numbers(set.member(&master).await?, &set.password().await?).await?;
+    let missing = account.missing(&found, None);
+    println!(
+        "SCALED 3, 5, 3; longest pause {:.2} s",
+        account.outage(began).as_secs_f64()
+    );
+    ensure!(missing.is_empty(), "acknowledged and gone: {missing:?}");
+    set.namespace.delete().await
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: tests/cluster/with-cluster.sh"]
+async fn configuration_is_live_and_an_image_rolls_with_partial_syncs_only() -> anyhow::Result<()> {
+    let cluster = Cluster::connect().await?;
+    let set = Set::create(&cluster, "roll", SPEC).await?;
+    route_services(&cluster, "").await?;
+    let uids = pods(&set).await?;
+    let live = format!("{SPEC}  config: {{maxmemory-policy: allkeys-lru}}\n");
+    set.apply(&live).await?;
+    for member in ["orders-0", "orders-1", "orders-2"] {
+        wait_until("the directive on every member", MINUTE, || async {
+            let mut c = Connection::open(set.member(member).await?, &set.password().await?).await?;
+            let answer = c.call(&["CONFIG", "GET", "maxmemory-policy"]).await?;
+            Ok(answer.contains(&"allkeys-lru".to_owned()).then_some(()))
+        })
+        .await?;
+    }
+    ensure!(
+        pods(&set).await? == uids,
+        "a pod was replaced for a live directive"
+    );
+    let old_master = set.master().await?;
+    let old_name = old_master.metadata.name.clone().unwrap_or_default();
+    let writer = set.writer(Connections::Kept).await?;
+    let began = Instant::now();
+    let next = &cluster.images().server_next;
+    set.apply(&format!("{live}  image: {next}\n")).await?;
+    let order = follow_rollout(&set, &uids).await?;
+    set.ready(MINUTE * 3).await?;
+    let account = writer.stop().await;
+    let master = set.master().await?.metadata.name.context("a name")?;
+    let found = numbers(set.member(&master).await?, &set.password().await?).await?;
+    println!(
+        "ROLLED in the order {order:?}; longest pause {:.2} s; errors {:?}",
+        account.outage(began).as_secs_f64(),
+        account.error_kinds(began)
+    );
+    ensure!(
+        order.last() == Some(&old_name),
+        "{old_name} was not the last: {order:?}"
+    );
+    let missing = account.missing(&found, None);
+    ensure!(missing.is_empty(), "acknowledged and gone: {missing:?}");
+    let mut full = 0;
+    for member in ["orders-0", "orders-1", "orders-2"] {
+        let mut c = Connection::open(set.member(member).await?, &set.password().await?).await?;
+        let info = c.call(&["INFO", "stats"]).await?.join("\n");
+        let line = info
+            .lines()
+            .find_map(|l| l.strip_prefix("sync_full:"))
+            .unwrap_or("0");
+        full += line.trim().parse::<u64>().unwrap_or(0);
+    }
+    ensure!(full == 0, "{full} full syncs");
+    set.namespace.delete().await
+}
+
+/// The order in which the pods were replaced.
+async fn follow_rollout(
+    set: &Set,
+    before: &BTreeMap<String, String>,
+) -> anyhow::Result<Vec<String>> {
+    let order = std::sync::Mutex::new(Vec::new());
+    wait_until("all pods to be replaced", MINUTE * 3, || async {
+        for (name, uid) in before {
+            let pods = set.namespace.api::<Pod>();
+            let replaced = pods
+                .get_opt(name)
+                .await?
+                .is_none_or(|p| p.metadata.uid.as_ref() != Some(uid));
+            let mut order = order.lock().map_err(|_| anyhow::anyhow!("poisoned"))?;
+            if replaced && !order.contains(name) {
+                order.push(name.clone());
+            }
+        }
+        let order = order.lock().map_err(|_| anyhow::anyhow!("poisoned"))?;
+        Ok((order.len() == before.len()).then(|| order.clone()))
+    })
+    .await
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: tests/cluster/with-cluster.sh"]
+async fn a_drained_zone_is_named_and_the_spread_comes_back() -> anyhow::Result<()> {
+    let cluster = Cluster::connect().await?;
+    let set = Set::create(
+        &cluster,
+        "zones",
+        "  replicas: 3\n  storage: {ephemeral: {}}\n",
+    )
+    .await?;
+    let satisfied = |s: &redfleet_operator::api::RedisReplicaSetStatus| {
+        s.conditions
+            .iter()
+            .any(|c| c.type_ == "PlacementSatisfied" && c.status == "True")
+    };
+    set.until("a spread over three zones", MINUTE, satisfied)
+        .await?;
+    let status = set.status().await?;
+    let replica = status
+        .members
+        .iter()
+        .find(|m| Some(&m.name) != status.master.as_ref())
+        .context("a replica")?;
+    let pod = set.namespace.pod(&replica.name).await?;
+    let node = pod_node(&pod)?.to_owned();
+    cluster
+        .kubectl(&[
+            "drain",
+            &node,
+            "--ignore-daemonsets",
+            "--delete-emptydir-data",
+            "--force",
+            "--timeout=50s",
+        ])
+        .await?;
+    let status = set
+        .until("the condition to name the crowd", MINUTE, |s| {
+            s.conditions.iter().any(|c| {
+                c.type_ == "PlacementSatisfied"
+                    && c.status == "False"
+                    && c.message.contains("topology.kubernetes.io/zone=")
+            })
+        })
+        .await?;
+    let condition = status
+        .conditions
+        .iter()
+        .find(|c| c.type_ == "PlacementSatisfied");
+    println!(
+        "DRAINED {node}: {}",
+        condition.map(|c| c.message.as_str()).unwrap_or_default()
+    );
+    cluster.kubectl(&["uncordon", &node]).await?;
+    set.until("the spread to come back", MINUTE * 2, satisfied)
+        .await?;
+    set.ready(MINUTE * 2).await?;
+    set.namespace.delete().await
+}

@@ -1,0 +1,309 @@
+//! Losing the master in every way we can make it happen, under a writer that remembers what was acknowledged.
+//!
+//! Each test prints the outage that clients of the Service felt. What must hold in all of them: writes resume, there is
+//! exactly one master, and what was acknowledged and held by a replica before the fault is there.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{Api, DeleteParams, ListParams};
+use redfleet_tests::cluster::{Cluster, Deletion, pod_node};
+use redfleet_tests::faults::Signal;
+use redfleet_tests::replicaset::{MINUTE, SYSTEM, Set, route_services};
+use redfleet_tests::wait::wait_until;
+use redfleet_tests::writer::{Account, Connections, Writer, numbers};
+
+const SPEC: &str = "  replicas: 3\n  storage: {size: 100Mi}\n";
+
+/// A set under load, just before its master is lost.
+struct Scene {
+    cluster: Cluster,
+    set: Set,
+    master: Pod,
+    writer: Writer,
+    /// What a replica held before the fault.
+    held: BTreeSet<u64>,
+    term: i64,
+}
+
+/// What the fault must not cost.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Loss {
+    /// Nothing that was acknowledged.
+    Nothing,
+    /// Nothing that a replica held before the fault.
+    OnlyTheUnreplicated,
+}
+
+impl Scene {
+    async fn begin(prefix: &str) -> anyhow::Result<Self> {
+        let cluster = Cluster::connect().await?;
+        let set = Set::create(&cluster, prefix, SPEC).await?;
+        Self::on(cluster, set).await
+    }
+
+    async fn on(cluster: Cluster, set: Set) -> anyhow::Result<Self> {
+        let status = set.ready(MINUTE * 2).await?;
+        let master = set.master().await?;
+        route_services(&cluster, pod_node(&master)?).await?;
+        let writer = set.writer(Connections::Kept).await?;
+        wait_until("200 acknowledged writes", MINUTE, || async {
+            Ok((writer.count() >= 200).then_some(()))
+        })
+        .await?;
+        let name = master.metadata.name.clone().unwrap_or_default();
+        let replica = status
+            .members
+            .iter()
+            .find(|m| m.name != name)
+            .context("no replica")?;
+        let address = set.member(&replica.name).await?;
+        let held = numbers(address, &set.password().await?).await?;
+        Ok(Self {
+            cluster,
+            set,
+            master,
+            writer,
+            held,
+            term: status.term,
+        })
+    }
+
+    fn master_name(&self) -> String {
+        self.master.metadata.name.clone().unwrap_or_default()
+    }
+
+    /// Waits until another mastership began and 200 more writes were acknowledged; prints and checks what it cost.
+    async fn end(self, what: &str, fault: Instant, loss: Loss) -> anyhow::Result<(Cluster, Set)> {
+        let Self {
+            cluster,
+            set,
+            writer,
+            held,
+            term,
+            ..
+        } = self;
+        set.until("another mastership", MINUTE, |s| s.term > term)
+            .await?;
+        let before = writer.count();
+        wait_until("writes to go on", MINUTE, || async {
+            Ok((writer.count() >= before + 200).then_some(()))
+        })
+        .await?;
+        let account = writer.stop().await;
+        let status = set.status().await?;
+        let master = status.master.clone().context("no master")?;
+        let found = numbers(set.member(&master).await?, &set.password().await?).await?;
+        report(what, &account, fault, &found, &status.failovers.first());
+        let lost: Vec<&u64> = held.difference(&found).collect();
+        ensure!(
+            lost.is_empty(),
+            "a replica held {lost:?}, and they are gone"
+        );
+        if loss == Loss::Nothing {
+            let missing = account.missing(&found, None);
+            ensure!(missing.is_empty(), "acknowledged and gone: {missing:?}");
+        }
+        one_master(&set).await?;
+        Ok((cluster, set))
+    }
+}
+
+fn report<T: std::fmt::Debug>(
+    what: &str,
+    account: &Account,
+    fault: Instant,
+    found: &BTreeSet<u64>,
+    record: &T,
+) {
+    println!(
+        "OUTAGE {what}: {:.2} s; {} acknowledged, {} of them missing; errors {:?}; {record:?}",
+        account.outage(fault).as_secs_f64(),
+        account.count(),
+        account.missing(found, None).len(),
+        account.error_kinds(fault)
+    );
+}
+
+/// Exactly one member that can be asked calls itself master.
+async fn one_master(set: &Set) -> anyhow::Result<()> {
+    let status = set.status().await?;
+    let masters: Vec<&str> = status
+        .members
+        .iter()
+        .filter(|m| m.role == redfleet_operator::api::v1alpha1::MemberRole::Master)
+        .map(|m| m.name.as_str())
+        .collect();
+    ensure!(masters.len() <= 1, "several masters: {masters:?}");
+    Ok(())
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: tests/cluster/with-cluster.sh"]
+async fn the_masters_process_is_killed() -> anyhow::Result<()> {
+    let scene = Scene::begin("kill").await?;
+    let fault = Instant::now();
+    scene.cluster.signal(&scene.master, Signal::Kill).await?;
+    let (_, set) = scene
+        .end("process killed", fault, Loss::OnlyTheUnreplicated)
+        .await?;
+    set.ready(MINUTE * 2).await?;
+    set.namespace.delete().await
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: tests/cluster/with-cluster.sh"]
+async fn the_masters_pod_is_deleted_in_peace() -> anyhow::Result<()> {
+    let scene = Scene::begin("peace").await?;
+    let fault = Instant::now();
+    scene
+        .set
+        .namespace
+        .delete_pod(&scene.master_name(), Deletion::Graceful)
+        .await?;
+    let (_, set) = scene
+        .end("pod deleted in peace", fault, Loss::Nothing)
+        .await?;
+    set.ready(MINUTE * 2).await?;
+    set.namespace.delete().await
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: tests/cluster/with-cluster.sh"]
+async fn the_masters_pod_is_deleted_by_force() -> anyhow::Result<()> {
+    let scene = Scene::begin("force").await?;
+    let fault = Instant::now();
+    scene
+        .set
+        .namespace
+        .delete_pod(&scene.master_name(), Deletion::Forced)
+        .await?;
+    let (_, set) = scene
+        .end("pod deleted by force", fault, Loss::OnlyTheUnreplicated)
+        .await?;
+    set.ready(MINUTE * 2).await?;
+    set.namespace.delete().await
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: tests/cluster/with-cluster.sh"]
+async fn the_masters_pod_and_its_volume_are_deleted() -> anyhow::Result<()> {
+    let scene = Scene::begin("volume").await?;
+    let name = scene.master_name();
+    let fault = Instant::now();
+    scene
+        .set
+        .namespace
+        .delete_pvc(&format!("data-{name}"))
+        .await?;
+    scene
+        .set
+        .namespace
+        .delete_pod(&name, Deletion::Forced)
+        .await?;
+    let (_, set) = scene
+        .end("pod and volume deleted", fault, Loss::OnlyTheUnreplicated)
+        .await?;
+    // The member comes back empty, copies everything and votes again.
+    set.ready(MINUTE * 2).await?;
+    set.namespace.delete().await
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: tests/cluster/with-cluster.sh"]
+async fn the_masters_process_stands_still_and_wakes_up() -> anyhow::Result<()> {
+    let scene = Scene::begin("stop").await?;
+    let (master, cluster) = (scene.master.clone(), scene.cluster.clone());
+    let (name, set) = (scene.master_name(), scene.set.clone());
+    let (address, password) = (set.member(&name).await?, set.password().await?);
+    let fault = Instant::now();
+    cluster.signal(&master, Signal::Stop).await?;
+    scene
+        .end("process stopped", fault, Loss::OnlyTheUnreplicated)
+        .await?;
+    let pause = Duration::from_secs(10).saturating_sub(fault.elapsed());
+    tokio::time::sleep(pause).await;
+    cluster.signal(&master, Signal::Continue).await?;
+    // Whatever it says on waking, it may not acknowledge a write.
+    for _ in 0..20 {
+        if let Ok(mut c) = redfleet_tests::writer::Connection::open(address, &password).await {
+            let answer = c.call(&["SET", "woken", "1"]).await;
+            ensure!(
+                answer.is_err(),
+                "the woken master acknowledged a write: {answer:?}"
+            );
+        }
+    }
+    set.ready(MINUTE * 2).await?;
+    set.namespace.delete().await
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: tests/cluster/with-cluster.sh"]
+async fn the_masters_node_loses_power() -> anyhow::Result<()> {
+    let scene = Scene::begin("power").await?;
+    if !scene.cluster.can_be_broken() {
+        return Ok(());
+    }
+    let node = scene.cluster.node_of(&scene.master)?;
+    let fault = Instant::now();
+    scene.cluster.node_power_off(&node).await?;
+    let (cluster, set) = scene
+        .end("node off", fault, Loss::OnlyTheUnreplicated)
+        .await?;
+    cluster.node_boot(&node).await?;
+    set.ready(MINUTE * 3).await?;
+    set.namespace.delete().await
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: tests/cluster/with-cluster.sh"]
+async fn the_operators_are_killed_in_the_middle_of_a_failover() -> anyhow::Result<()> {
+    let scene = Scene::begin("operator").await?;
+    let fault = Instant::now();
+    scene.cluster.signal(&scene.master, Signal::Kill).await?;
+    let pods: Api<Pod> = Api::namespaced(scene.cluster.client(), SYSTEM);
+    for pod in pods.list(&ListParams::default()).await? {
+        scene.cluster.signal(&pod, Signal::Kill).await?;
+    }
+    let (_, set) = scene
+        .end(
+            "master and operators killed",
+            fault,
+            Loss::OnlyTheUnreplicated,
+        )
+        .await?;
+    set.ready(MINUTE * 2).await?;
+    // Without any operator the set goes on serving; with one again, it is looked after again.
+    let cluster = Cluster::connect().await?;
+    let count = |n: &'static str| {
+        let cluster = cluster.clone();
+        async move {
+            let args = ["-n", SYSTEM, "scale", "deployment/redfleet-operator", n];
+            cluster.kubectl(&args).await
+        }
+    };
+    count("--replicas=0").await?;
+    let password = set.password().await?;
+    let master = set.master().await?;
+    let address = set
+        .member(&master.metadata.name.clone().unwrap_or_default())
+        .await?;
+    let mut connection = redfleet_tests::writer::Connection::open(address, &password).await?;
+    connection.call(&["SET", "without", "operator"]).await?;
+    count("--replicas=2").await?;
+    let delete = DeleteParams::default();
+    set.namespace
+        .api::<Pod>()
+        .delete(&master.metadata.name.unwrap_or_default(), &delete)
+        .await?;
+    let term = set.status().await?.term;
+    set.until("a master after the operators are back", MINUTE * 2, |s| {
+        s.term > term
+    })
+    .await?;
+    set.ready(MINUTE * 2).await?;
+    set.namespace.delete().await
+}
