@@ -20,11 +20,10 @@ HEXISTS $k $f
 2: HDEL $k $f $f $f
 4: HINCRBY $k $f $i
 3: HINCRBYFLOAT $k $f $d
-HRANDFIELD $missing 3
+HRANDFIELD nobody 3
 HRANDFIELD $k 0
 HRANDFIELD $k abc
 HRANDFIELD $k 2 BOGUS
-HRANDFIELD $wrong
 HSCAN $small 0
 HSCAN $small 0 MATCH f*
 HSCAN $small 0 MATCH f[1-3] COUNT 1000

@@ -29,14 +29,13 @@ SINTERCARD 1 $k BOGUS 1
 2: SDIFF $k $k $k
 2: SDIFFSTORE $k $k $k
 SPOP $k 0
-SPOP $missing 3
-SPOP $missing
+SPOP nobody 3
+SPOP nobody
 SPOP $k $bad
 SPOP $k 1 2
-SPOP $wrong
 2: SPOP $k 1000
-SRANDMEMBER $missing
-SRANDMEMBER $missing 3
+SRANDMEMBER nobody
+SRANDMEMBER nobody 3
 SRANDMEMBER $k 0
 SRANDMEMBER $k x
 SRANDMEMBER $k 1 2

@@ -293,10 +293,11 @@ fn a_waiting_client_can_be_unblocked() -> Result<()> {
 
 #[test]
 fn too_many_clients_are_told_so() -> Result<()> {
-    let server = server(&["--maxclients", "3"])?;
+    let server = server(&[])?;
     let mut first = server.client()?;
     let _others = [server.client()?, server.client()?];
     first.until("INFO clients", |info| info.contains("connected_clients:3"))?;
+    assert_eq!(first.text("CONFIG SET maxclients 3")?, "OK");
     let answer = server.client()?.read_to_end()?;
     assert_eq!(answer, b"-ERR max number of clients reached\r\n");
     assert_eq!(first.text("CONFIG SET maxclients 10")?, "OK");

@@ -166,7 +166,7 @@ fn info_has_the_fields_that_monitors_read() -> Result<()> {
         "connected_replicas:0",
         "loading:0",
         "aof_enabled:0",
-        "keyspace_hits:2",
+        "keyspace_hits:1",
         "keyspace_misses:1",
         "db0:keys=2,expires=1,avg_ttl=0",
         "errorstat_ERR:count=1",

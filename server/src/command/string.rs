@@ -227,7 +227,7 @@ fn set(cx: &mut Context<'_>, args: Args<'_>) -> CommandResult {
     }
     let options = set_options(cx, args.tail(3))?;
     let db = cx.keyspace.db(cx.session.db);
-    let old = db.get(key);
+    let old = db.peek(key);
     let may_write = match options.condition {
         Condition::Always => true,
         Condition::IfAbsent => old.is_none(),
@@ -268,7 +268,7 @@ fn store(cx: &mut Context<'_>, key: &[u8], value: &[u8], expiry: SetExpiry) {
 
 fn setnx(cx: &mut Context<'_>, args: Args<'_>) -> CommandResult {
     let db = cx.keyspace.db(cx.session.db);
-    if db.get(&args[1]).is_some() {
+    if db.contains(&args[1]) {
         cx.reply.integer(0);
         return Ok(());
     }
@@ -383,7 +383,7 @@ fn msetnx(cx: &mut Context<'_>, args: Args<'_>) -> CommandResult {
         .iter()
         .skip(1)
         .step_by(2)
-        .any(|key| db.get(key).is_some())
+        .any(|key| db.contains(key))
     {
         cx.reply.integer(0);
         return Ok(());
