@@ -38,6 +38,9 @@ use crate::{
 const FIRST_RETRY: Duration = Duration::from_millis(50);
 /// Longest wait between attempts.
 const MAX_RETRY: Duration = Duration::from_secs(1);
+/// Wait after a snapshot that cannot be loaded: asking again at once would burden the master for
+/// the same answer.
+const REFUSED_SNAPSHOT_RETRY: Duration = Duration::from_secs(10);
 /// Time between acknowledgements.
 const ACK_PERIOD: Duration = Duration::from_secs(1);
 
@@ -151,36 +154,44 @@ impl Link {
                 continue;
             };
             let Err(error) = self.follow(target.clone());
-            match error {
-                LinkError::RoleChanged => {
-                    self.retry = FIRST_RETRY;
-                    continue;
-                }
-                LinkError::Stream(_) => self.distrust = Trust::Nothing,
-                LinkError::Handshake(HandshakeError::TakeoverRejected(_)) => {
-                    let refused = self.locked(&target, |state| state.core.failover_refused());
-                    drop(refused);
-                }
-                LinkError::Io { .. }
-                | LinkError::Silent { .. }
-                | LinkError::Handshake(_)
-                | LinkError::Transfer(_)
-                | LinkError::Snapshot(_) => {}
-            }
-            if !follows(&self.engine.lock(), &target) {
+            let now = self.target();
+            let same = |now: &Target| now.host == target.host && now.port == target.port;
+            let Some(now) = now.filter(same) else {
                 self.retry = FIRST_RETRY;
                 continue;
-            }
-            tracing::warn!(host = target.host, port = target.port, %error, "no link to the master");
-            self.set_state(&target, LinkState::Connect);
-            self.set_refused(&target, error.refused());
+            };
+            let wait = self.after(&error, &now);
+            tracing::warn!(host = now.host, port = now.port, %error, "no link to the master");
+            self.set_state(&now, LinkState::Connect);
+            self.set_refused(&now, error.refused());
             let changed = self.engine.shared.role_changed.notified();
-            let wait = self.retry;
-            self.retry = (self.retry * 2).min(MAX_RETRY);
             self.runtime.block_on(async {
                 let _either = tokio::time::timeout(wait, changed).await;
             });
         }
+    }
+
+    /// What follows from the end of a link; answers how long to wait before the next attempt.
+    fn after(&mut self, error: &LinkError, target: &Target) -> Duration {
+        let wait = self.retry;
+        self.retry = (self.retry * 2).min(MAX_RETRY);
+        match error {
+            LinkError::Stream(_) => self.distrust = Trust::Nothing,
+            LinkError::Handshake(HandshakeError::TakeoverRejected(_)) => {
+                // If the role has changed meanwhile there is nothing to take back.
+                drop(self.locked(target, |state| state.core.failover_refused()));
+            }
+            LinkError::Snapshot(
+                RdbError::UnsupportedType { .. } | RdbError::Version(_) | RdbError::Refused(_),
+            ) => return REFUSED_SNAPSHOT_RETRY,
+            LinkError::RoleChanged
+            | LinkError::Io { .. }
+            | LinkError::Silent { .. }
+            | LinkError::Handshake(_)
+            | LinkError::Transfer(_)
+            | LinkError::Snapshot(_) => {}
+        }
+        wait
     }
 
     /// Whom to follow now.

@@ -12,6 +12,8 @@ use crate::{
     replication::replica::streaming::{StreamBuffer, Taken},
 };
 
+/// Bytes of the stream that may wait for the end of a transaction.
+const MAX_UNAPPLIED_BYTES: u64 = 2 * 1024 * 1024 * 1024;
 /// Commands applied under one lock.
 const MAX_COMMANDS_PER_LOCK: usize = 512;
 
@@ -98,6 +100,9 @@ impl Link {
             buffer.drop_applied();
             match more? {
                 Taken::Command => {}
+                Taken::NeedMore if buffer.unapplied_bytes() > MAX_UNAPPLIED_BYTES => {
+                    return Err(resp::ProtocolError::TooBigRequest.into());
+                }
                 Taken::NeedMore => return Ok(ack),
             }
         }

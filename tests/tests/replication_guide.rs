@@ -1,0 +1,164 @@
+//! The examples and exercises of a popular guide to Redis replication, with this server in every
+//! place: what people type first must work as they have read it.
+
+use std::time::Duration;
+
+use redfleet_tests::servers::{Program, Server, eventually};
+
+const DEADLINE: Duration = Duration::from_secs(30);
+
+fn replicated(replica: &Server, key: &str, value: &str) -> anyhow::Result<()> {
+    let mut client = replica.client()?;
+    eventually("the value on the replica", DEADLINE, || {
+        Ok((client.text(&format!("GET {key}"))? == value).then_some(()))
+    })
+}
+
+/// "Basic Master-Replica Setup": `--replicaof` on the command line, SET here, GET there, READONLY.
+#[test]
+fn a_replica_given_on_the_command_line_has_the_masters_data_and_refuses_writes()
+-> anyhow::Result<()> {
+    let master = Server::start(Program::Redfleet, &[])?;
+    let port = master.port.to_string();
+    // Two words, as the guide has them; `replica_of` elsewhere gives one.
+    let replica = Server::start(Program::Redfleet, &["--replicaof", "127.0.0.1", &port])?;
+    let mut client = master.client()?;
+    let said = client.call(&["SET", "mykey", "Hello Replication"])?;
+    assert_eq!(redfleet_tests::client::as_text(&said), "OK");
+    replicated(&replica, "mykey", "Hello Replication")?;
+    let refused = replica.client()?.text("SET anotherkey test")?;
+    assert_eq!(
+        refused,
+        "(error) READONLY You can't write against a read only replica."
+    );
+    Ok(())
+}
+
+/// "Method 1: Configuration File": a `replicaof` line.
+#[test]
+fn a_replicaof_line_in_a_file_works() -> anyhow::Result<()> {
+    let master = Server::start(Program::Redfleet, &[])?;
+    master.client()?.text("SET k v")?;
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("redis.conf");
+    std::fs::write(
+        &file,
+        format!("# a replica\nreplicaof 127.0.0.1 {}\n", master.port),
+    )?;
+    let replica = Server::start_with_file(Program::Redfleet, &file, &[])?;
+    replicated(&replica, "k", "v")
+}
+
+/// "Method 2: Redis CLI Command": REPLICAOF and SLAVEOF at run time, and back.
+#[test]
+fn replicaof_and_slaveof_change_the_role_at_run_time() -> anyhow::Result<()> {
+    let master = Server::start(Program::Redfleet, &[])?;
+    let other = Server::start(Program::Redfleet, &[])?;
+    master.client()?.text("SET k v")?;
+    for command in ["REPLICAOF", "SLAVEOF"] {
+        let mut client = other.client()?;
+        assert_eq!(
+            client.text(&format!("{command} 127.0.0.1 {}", master.port))?,
+            "OK"
+        );
+        replicated(&other, "k", "v")?;
+        assert_eq!(client.text(&format!("{command} NO ONE"))?, "OK");
+        assert_eq!(client.text("SET own 1")?, "OK");
+    }
+    Ok(())
+}
+
+/// "Verifying Replication Status": the fields that the guide shows, on both ends.
+#[test]
+fn info_replication_shows_what_the_guide_shows() -> anyhow::Result<()> {
+    let master = Server::start(Program::Redfleet, &[])?;
+    let replica = Server::replica_of(Program::Redfleet, &master, &[])?;
+    let mut m = master.client()?;
+    let line = eventually("the replica to be online", DEADLINE, || {
+        let line = m.info("replication", "slave0")?;
+        Ok(line.contains("state=online").then_some(line))
+    })?;
+    let start = format!("ip=127.0.0.1,port={},state=online,offset=", replica.port);
+    assert!(line.starts_with(&start) && line.contains(",lag="), "{line}");
+    assert_eq!(m.info("replication", "role")?, "master");
+    assert_eq!(m.info("replication", "connected_replicas")?, "1");
+    assert_eq!(m.info("replication", "connected_slaves")?, "1");
+    let mut r = replica.client()?;
+    let expected = [
+        ("role", "slave".to_owned()),
+        ("master_host", "127.0.0.1".to_owned()),
+        ("master_port", master.port.to_string()),
+        ("master_link_status", "up".to_owned()),
+        ("master_sync_in_progress", "0".to_owned()),
+    ];
+    for (field, value) in expected {
+        assert_eq!(r.info("replication", field)?, value, "{field}");
+    }
+    let silent: i64 = r
+        .info("replication", "master_last_io_seconds_ago")?
+        .parse()?;
+    assert!((0..=11).contains(&silent), "{silent}");
+    Ok(())
+}
+
+/// Exercises 1 and 2: a master with two replicas; a script writes to the master and reads from both.
+#[test]
+fn two_replicas_have_everything_that_a_script_writes() -> anyhow::Result<()> {
+    let master = Server::start(Program::Redfleet, &[])?;
+    let replicas = [
+        Server::replica_of(Program::Redfleet, &master, &[])?,
+        Server::replica_of(Program::Redfleet, &master, &[])?,
+    ];
+    let mut client = master.client()?;
+    for i in 0..100 {
+        client.text(&format!("SET key:{i} value:{i}"))?;
+    }
+    assert_eq!(client.text("WAIT 2 10000")?, "2");
+    for replica in &replicas {
+        let mut reader = replica.client()?;
+        for i in 0..100 {
+            assert_eq!(reader.text(&format!("GET key:{i}"))?, format!("value:{i}"));
+        }
+    }
+    Ok(())
+}
+
+/// Exercise 3: the master is stopped and comes back; replicas go on serving reads meanwhile and
+/// return by a partial synchronization.
+#[test]
+fn replicas_outlive_their_master_and_continue_when_it_is_back() -> anyhow::Result<()> {
+    let mut master = Server::start(Program::Redfleet, &["--save", "3600 1"])?;
+    let replica = Server::replica_of(Program::Redfleet, &master, &[])?;
+    master.client()?.text("SET k v")?;
+    replicated(&replica, "k", "v")?;
+    let mut reader = replica.client()?;
+    assert!(master.terminate()?, "{}", master.log());
+    eventually("the lost link to show", DEADLINE, || {
+        Ok((reader.info("replication", "master_link_status")? == "down").then_some(()))
+    })?;
+    assert_eq!(reader.text("GET k")?, "v");
+    let down: i64 = reader
+        .info("replication", "master_link_down_since_seconds")?
+        .parse()?;
+    assert!(down >= 0);
+    master.restart()?;
+    master.client()?.text("SET after 1")?;
+    replicated(&replica, "after", "1")?;
+    let mut m = master.client()?;
+    assert_eq!(m.info("stats", "sync_partial_ok")?, "1", "{}", master.log());
+    assert_eq!(m.info("stats", "sync_full")?, "0", "{}", master.log());
+    Ok(())
+}
+
+/// Exercise 4: a replica with other persistence than its master.
+#[test]
+fn a_replica_may_save_where_its_master_does_not() -> anyhow::Result<()> {
+    let master = Server::start(Program::Redfleet, &["--save", ""])?;
+    let replica = Server::replica_of(Program::Redfleet, &master, &["--save", "3600 1"])?;
+    master.client()?.text("SET k v")?;
+    replicated(&replica, "k", "v")?;
+    assert_eq!(replica.client()?.text("SAVE")?, "OK");
+    assert!(replica.folder().join("dump.rdb").exists());
+    assert!(!master.folder().join("dump.rdb").exists());
+    Ok(())
+}
