@@ -379,12 +379,7 @@ fn msetnx(cx: &mut Context<'_>, args: Args<'_>) -> CommandResult {
         return Err(CommandError::wrong_arity("msetnx"));
     }
     let db = cx.keyspace.db(cx.session.db);
-    if args
-        .iter()
-        .skip(1)
-        .step_by(2)
-        .any(|key| db.contains(key))
-    {
+    if args.iter().skip(1).step_by(2).any(|key| db.contains(key)) {
         cx.reply.integer(0);
         return Ok(());
     }
