@@ -24,9 +24,6 @@ HRANDFIELD nobody 3
 HRANDFIELD $k 0
 HRANDFIELD $k abc
 HRANDFIELD $k 2 BOGUS
-HSCAN $small 0
-HSCAN $small 0 MATCH f*
-HSCAN $small 0 MATCH f[1-3] COUNT 1000
 HSCAN $k abc
 HSCAN $small 0 COUNT 0
 HSCAN $small 0 COUNT abc

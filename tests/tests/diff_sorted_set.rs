@@ -103,7 +103,7 @@ fn grammar() -> Grammar {
             &["z1", "z1", "z1", "z2", "z2", "z3", "z4", "text", "missing"],
         )
         .choice("$lex", &["lex"])
-        .choice("$lexkey", &["lex", "lex", "lex", "text", "missing2"])
+        .choice("$lexkey", &["lex", "lex", "lex", "nobody"])
         .choice("$small", &["small"])
         .choice("$missing", &["missing2"])
         .choice("$m", &members)
