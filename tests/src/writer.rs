@@ -79,7 +79,7 @@ impl Connection {
                 self.buffer.drain(..end + 2);
                 return Ok(line);
             }
-            let mut chunk = [0; 16 * 1024];
+            let mut chunk = vec![0; 16 * 1024];
             let count = self.stream.read(&mut chunk).await?;
             ensure!(count > 0, "the connection was closed");
             self.buffer.extend_from_slice(&chunk[..count]);
