@@ -1,13 +1,12 @@
 //! What users do to a set that works: apply it twice, rotate, scale, configure, change the image, drain a zone.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, ensure};
-use k8s_openapi::api::core::v1::Pod;
 use redfleet_operator::api::v1alpha1::RotationPhase;
 use redfleet_tests::cluster::{Cluster, pod_node};
-use redfleet_tests::replicaset::{MINUTE, SYSTEM, Set, route_services};
+use redfleet_tests::replicaset::{MINUTE, Set, route_services};
 use redfleet_tests::wait::wait_until;
 use redfleet_tests::writer::{Connection, Connections, numbers};
 
