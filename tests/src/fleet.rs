@@ -110,6 +110,7 @@ impl Fleet {
         ];
         all.extend(["--control-port", &control, "--control-bind", "127.0.0.1"]);
         all.extend(["--control-token-file", &token]);
+        all.extend(["--replica-announce-ip", "127.0.0.1"]);
         all.extend(options);
         let server = Server::spawn(Program::Redfleet, &all)?;
         Ok(Member {
@@ -211,8 +212,13 @@ impl Fleet {
             last = Some(state.clone());
             Ok(is_so(&state).then_some(state))
         });
-        let log = || tail(&self.members[at].server.log());
-        found.with_context(|| format!("its last state: {last:#?}\nits log:\n{}", log()))
+        found.with_context(|| format!("its last state: {last:#?}\n{}", self.logs()))
+    }
+
+    /// The ends of all logs.
+    fn logs(&self) -> String {
+        let log = |member: &Member| format!("{}:\n{}\n", member.name, tail(&member.server.log()));
+        self.members.iter().map(log).collect()
     }
 
     /// Waits until a member follows `master`, attached and without a lag.

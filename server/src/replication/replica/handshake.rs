@@ -149,6 +149,8 @@ impl Handshake {
             b"-NOAUTH",
             b"-NOPERM",
             b"-ERR operation not permitted",
+            // A master of a replica set that waits for its replicas: it serves once we are there.
+            b"-NOREPLICAS",
         ];
         if !alive.iter().any(|start| line.starts_with(start)) {
             return Err(match line.first() {
@@ -369,6 +371,13 @@ mod tests {
             let answer = machine.on_line(line.as_bytes());
             assert!(matches!(answer, Err(HandshakeError::TryLater(_))), "{line}");
         }
+    }
+
+    #[test]
+    fn a_master_that_waits_for_its_replicas_is_joined() {
+        let (mut machine, _) = Handshake::start(Settings::default());
+        let refusal = b"-NOREPLICAS This master has not been acknowledged by a majority.";
+        assert!(matches!(machine.on_line(refusal), Ok(Action::Send(_))));
     }
 
     #[test]
