@@ -1,6 +1,7 @@
 #!/bin/bash
 # run.sh : every test (docs/testing.md): all that needs no cluster, then on three nodes. Ends where something fails.
 # With KUBECONFIG set the second half runs against that cluster.
+# Always the whole workspace: cargo compiles dependencies anew for every other choice of packages (their features differ).
 set -euo pipefail; shopt -s inherit_errexit; cd "$(dirname "$0")/.."; . tests/cluster/lib.sh
 cargo_static
 tests/cluster/packages.sh tests
@@ -12,5 +13,5 @@ cargo build --locked -q -p redfleet-server -p redfleet-operator -p redfleet-test
 cargo test --locked -q --workspace --no-fail-fast
 
 say "three nodes"
-tests/cluster/with-cluster.sh cargo test --no-fail-fast -p redfleet-tests --test 'e2e_*' -- --ignored --test-threads=1 --nocapture
+tests/cluster/with-cluster.sh cargo test --locked --no-fail-fast --workspace --test 'e2e_*' -- --ignored --test-threads=1 --nocapture
 say "all tests passed"

@@ -2,19 +2,23 @@
 //!
 //! Used by the `e2e_*` tests of sets. The operator is installed once for each cluster and stays.
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Node, Pod, Secret, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::Api;
-use kube::api::ListParams;
+use kube::api::{DeleteParams, ListParams};
 use redfleet_operator::api::v1alpha1::{RedisReplicaSet, RedisReplicaSetStatus};
 
 use crate::apiserver::repository;
 use crate::cluster::{Cluster, Namespace, pod_ip, run};
+use crate::faults::Signal;
 use crate::wait::wait_until;
 use crate::writer::{Connections, PasswordSource, Writer};
 
@@ -66,6 +70,41 @@ pub async fn install_operator(cluster: &Cluster) -> anyhow::Result<()> {
         Ok((ready == Some(2)).then_some(()))
     })
     .await
+}
+
+/// Waits until kube-proxy has been left in peace for longer than its pause between two updates (1 s). Within that pause a
+/// change of a Service reaches its clients up to a second later, whoever wrote it: what a fault costs would then depend on
+/// how long ago an earlier test was taken away.
+pub async fn services_settled(cluster: &Cluster) -> anyhow::Result<()> {
+    const CALM: Duration = Duration::from_millis(1_500);
+    let slices: Api<EndpointSlice> = Api::all(cluster.client());
+    let known = RefCell::new((BTreeSet::new(), Instant::now()));
+    wait_until("Services that do not change", MINUTE * 2, || async {
+        let list = slices.list(&ListParams::default()).await?;
+        let versions: BTreeSet<String> = list
+            .into_iter()
+            .filter_map(|slice| slice.metadata.resource_version)
+            .collect();
+        let (before, since) = &mut *known.borrow_mut();
+        if *before != versions {
+            (*before, *since) = (versions, Instant::now());
+        }
+        Ok((since.elapsed() >= CALM).then_some(()))
+    })
+    .await
+}
+
+/// Kills every operator's process, then its pod: a new pod starts without the kubelet's pause after a crash.
+pub async fn kill_operators(cluster: &Cluster) -> anyhow::Result<()> {
+    let pods: Api<Pod> = Api::namespaced(cluster.client(), SYSTEM);
+    let now = DeleteParams::default().grace_period(0);
+    for pod in pods.list(&ListParams::default()).await? {
+        // One on a node that is off is gone already.
+        let _already = cluster.signal(&pod, Signal::Kill).await;
+        pods.delete(&pod.metadata.name.unwrap_or_default(), &now)
+            .await?;
+    }
+    Ok(())
 }
 
 /// One set in a namespace of its own.

@@ -1,19 +1,22 @@
 //! Losing the master in every way we can make it happen, under a writer that remembers what was acknowledged.
 //!
 //! Each test prints the outage that clients of the Service felt. What must hold in all of them: writes resume, there is
-//! exactly one master, and what was acknowledged and held by a replica before the fault is there.
+//! exactly one master, and what was acknowledged and held by a replica before the fault is there. Each fault happens twice:
+//! with the operators at work, and with both of them killed at the same moment.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{Api, DeleteParams, ListParams};
+use kube::api::{Api, ListParams};
 use redfleet_tests::cluster::{Cluster, Deletion, pod_node};
 use redfleet_tests::faults::Signal;
-use redfleet_tests::replicaset::{MINUTE, SYSTEM, Set, route_services};
+use redfleet_tests::replicaset::{
+    MINUTE, SYSTEM, Set, kill_operators, route_services, services_settled,
+};
 use redfleet_tests::wait::wait_until;
-use redfleet_tests::writer::{Account, Connections, Writer, numbers};
+use redfleet_tests::writer::{Account, Connection, Connections, Writer, numbers};
 
 const SPEC: &str = "  replicas: 3\n  storage: {size: 100Mi}\n";
 
@@ -35,6 +38,31 @@ enum Loss {
     Nothing,
     /// Nothing that a replica held before the fault.
     OnlyTheUnreplicated,
+}
+
+/// What becomes of the operators when the fault happens.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Operators {
+    /// Both work.
+    Work,
+    /// Both are killed in the middle of it.
+    Die,
+}
+
+impl Operators {
+    async fn meet_the_fault(self, cluster: &Cluster) -> anyhow::Result<()> {
+        match self {
+            Self::Work => Ok(()),
+            Self::Die => kill_operators(cluster).await,
+        }
+    }
+
+    fn describe(self, fault: &str) -> String {
+        match self {
+            Self::Work => fault.to_owned(),
+            Self::Die => format!("{fault}, operators killed too"),
+        }
+    }
 }
 
 impl Scene {
@@ -60,6 +88,7 @@ impl Scene {
             .find(|m| m.name != name)
             .context("no replica")?;
         let address = set.member(&replica.name).await?;
+        services_settled(&cluster).await?;
         let held = numbers(address, &set.password().await?).await?;
         Ok(Self {
             cluster,
@@ -140,95 +169,63 @@ async fn one_master(set: &Set) -> anyhow::Result<()> {
     Ok(())
 }
 
-#[tokio::test]
-#[ignore = "needs a cluster: tests/cluster/with-cluster.sh"]
-async fn the_masters_process_is_killed() -> anyhow::Result<()> {
+async fn killed(operators: Operators) -> anyhow::Result<()> {
     let scene = Scene::begin("kill").await?;
     let fault = Instant::now();
     scene.cluster.signal(&scene.master, Signal::Kill).await?;
-    let (_, set) = scene
-        .end("process killed", fault, Loss::OnlyTheUnreplicated)
-        .await?;
+    operators.meet_the_fault(&scene.cluster).await?;
+    let what = operators.describe("process killed");
+    let (_, set) = scene.end(&what, fault, Loss::OnlyTheUnreplicated).await?;
     set.ready(MINUTE * 2).await?;
     set.namespace.delete().await
 }
 
-#[tokio::test]
-#[ignore = "needs a cluster: tests/cluster/with-cluster.sh"]
-async fn the_masters_pod_is_deleted_in_peace() -> anyhow::Result<()> {
-    let scene = Scene::begin("peace").await?;
-    let fault = Instant::now();
-    scene
-        .set
-        .namespace
-        .delete_pod(&scene.master_name(), Deletion::Graceful)
-        .await?;
-    let (_, set) = scene
-        .end("pod deleted in peace", fault, Loss::Nothing)
-        .await?;
-    set.ready(MINUTE * 2).await?;
-    set.namespace.delete().await
-}
-
-#[tokio::test]
-#[ignore = "needs a cluster: tests/cluster/with-cluster.sh"]
-async fn the_masters_pod_is_deleted_by_force() -> anyhow::Result<()> {
-    let scene = Scene::begin("force").await?;
-    let fault = Instant::now();
-    scene
-        .set
-        .namespace
-        .delete_pod(&scene.master_name(), Deletion::Forced)
-        .await?;
-    let (_, set) = scene
-        .end("pod deleted by force", fault, Loss::OnlyTheUnreplicated)
-        .await?;
-    set.ready(MINUTE * 2).await?;
-    set.namespace.delete().await
-}
-
-#[tokio::test]
-#[ignore = "needs a cluster: tests/cluster/with-cluster.sh"]
-async fn the_masters_pod_and_its_volume_are_deleted() -> anyhow::Result<()> {
-    let scene = Scene::begin("volume").await?;
+async fn deleted(how: Deletion, operators: Operators) -> anyhow::Result<()> {
+    let scene = Scene::begin("delete").await?;
     let name = scene.master_name();
     let fault = Instant::now();
-    scene
-        .set
-        .namespace
-        .delete_pvc(&format!("data-{name}"))
-        .await?;
-    scene
-        .set
-        .namespace
-        .delete_pod(&name, Deletion::Forced)
-        .await?;
-    let (_, set) = scene
-        .end("pod and volume deleted", fault, Loss::OnlyTheUnreplicated)
-        .await?;
+    scene.set.namespace.delete_pod(&name, how).await?;
+    operators.meet_the_fault(&scene.cluster).await?;
+    let (what, loss) = match how {
+        Deletion::Graceful => ("pod deleted in peace", Loss::Nothing),
+        Deletion::Forced => ("pod deleted by force", Loss::OnlyTheUnreplicated),
+    };
+    let what = operators.describe(what);
+    let (_, set) = scene.end(&what, fault, loss).await?;
+    set.ready(MINUTE * 2).await?;
+    set.namespace.delete().await
+}
+
+async fn deleted_with_its_volume(operators: Operators) -> anyhow::Result<()> {
+    let scene = Scene::begin("volume").await?;
+    let (name, namespace) = (scene.master_name(), scene.set.namespace.clone());
+    let fault = Instant::now();
+    namespace.delete_pvc(&format!("data-{name}")).await?;
+    namespace.delete_pod(&name, Deletion::Forced).await?;
+    operators.meet_the_fault(&scene.cluster).await?;
+    let what = operators.describe("pod and volume deleted");
+    let (_, set) = scene.end(&what, fault, Loss::OnlyTheUnreplicated).await?;
     // The member comes back empty, copies everything and votes again.
     set.ready(MINUTE * 2).await?;
     set.namespace.delete().await
 }
 
-#[tokio::test]
-#[ignore = "needs a cluster: tests/cluster/with-cluster.sh"]
-async fn the_masters_process_stands_still_and_wakes_up() -> anyhow::Result<()> {
+async fn stopped_and_woken(operators: Operators) -> anyhow::Result<()> {
     let scene = Scene::begin("stop").await?;
     let (master, cluster) = (scene.master.clone(), scene.cluster.clone());
     let (name, set) = (scene.master_name(), scene.set.clone());
     let (address, password) = (set.member(&name).await?, set.password().await?);
     let fault = Instant::now();
     cluster.signal(&master, Signal::Stop).await?;
-    scene
-        .end("process stopped", fault, Loss::OnlyTheUnreplicated)
-        .await?;
+    operators.meet_the_fault(&cluster).await?;
+    let what = operators.describe("process stopped");
+    scene.end(&what, fault, Loss::OnlyTheUnreplicated).await?;
     let pause = Duration::from_secs(10).saturating_sub(fault.elapsed());
     tokio::time::sleep(pause).await;
     cluster.signal(&master, Signal::Continue).await?;
     // Whatever it says on waking, it may not acknowledge a write.
     for _ in 0..20 {
-        if let Ok(mut c) = redfleet_tests::writer::Connection::open(address, &password).await {
+        if let Ok(mut c) = Connection::open(address, &password).await {
             let answer = c.call(&["SET", "woken", "1"]).await;
             ensure!(
                 answer.is_err(),
@@ -240,9 +237,7 @@ async fn the_masters_process_stands_still_and_wakes_up() -> anyhow::Result<()> {
     set.namespace.delete().await
 }
 
-#[tokio::test]
-#[ignore = "needs a cluster: tests/cluster/with-cluster.sh"]
-async fn the_masters_node_loses_power() -> anyhow::Result<()> {
+async fn powered_off(operators: Operators) -> anyhow::Result<()> {
     let scene = Scene::begin("power").await?;
     if !scene.cluster.can_be_broken() {
         return Ok(());
@@ -250,34 +245,98 @@ async fn the_masters_node_loses_power() -> anyhow::Result<()> {
     let node = scene.cluster.node_of(&scene.master)?;
     let fault = Instant::now();
     scene.cluster.node_power_off(&node).await?;
-    let (cluster, set) = scene
-        .end("node off", fault, Loss::OnlyTheUnreplicated)
-        .await?;
+    operators.meet_the_fault(&scene.cluster).await?;
+    let what = operators.describe("node off");
+    let (cluster, set) = scene.end(&what, fault, Loss::OnlyTheUnreplicated).await?;
+    let booted = Instant::now();
     cluster.node_boot(&node).await?;
     set.ready(MINUTE * 3).await?;
+    println!(
+        "REBOOTED {:.1} s from power to a set that is ready",
+        booted.elapsed().as_secs_f64()
+    );
     set.namespace.delete().await
 }
 
 #[tokio::test]
 #[ignore = "needs a cluster: tests/cluster/with-cluster.sh"]
-async fn the_operators_are_killed_in_the_middle_of_a_failover() -> anyhow::Result<()> {
-    let scene = Scene::begin("operator").await?;
-    let fault = Instant::now();
-    scene.cluster.signal(&scene.master, Signal::Kill).await?;
-    let pods: Api<Pod> = Api::namespaced(scene.cluster.client(), SYSTEM);
-    for pod in pods.list(&ListParams::default()).await? {
-        scene.cluster.signal(&pod, Signal::Kill).await?;
-    }
-    let (_, set) = scene
-        .end(
-            "master and operators killed",
-            fault,
-            Loss::OnlyTheUnreplicated,
-        )
-        .await?;
-    set.ready(MINUTE * 2).await?;
-    // Without any operator the set goes on serving; with one again, it is looked after again.
+async fn the_masters_process_is_killed() -> anyhow::Result<()> {
+    killed(Operators::Work).await
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: tests/cluster/with-cluster.sh"]
+async fn the_masters_process_is_killed_and_the_operators_die() -> anyhow::Result<()> {
+    killed(Operators::Die).await
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: tests/cluster/with-cluster.sh"]
+async fn the_masters_pod_is_deleted_in_peace() -> anyhow::Result<()> {
+    deleted(Deletion::Graceful, Operators::Work).await
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: tests/cluster/with-cluster.sh"]
+async fn the_masters_pod_is_deleted_in_peace_and_the_operators_die() -> anyhow::Result<()> {
+    deleted(Deletion::Graceful, Operators::Die).await
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: tests/cluster/with-cluster.sh"]
+async fn the_masters_pod_is_deleted_by_force() -> anyhow::Result<()> {
+    deleted(Deletion::Forced, Operators::Work).await
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: tests/cluster/with-cluster.sh"]
+async fn the_masters_pod_is_deleted_by_force_and_the_operators_die() -> anyhow::Result<()> {
+    deleted(Deletion::Forced, Operators::Die).await
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: tests/cluster/with-cluster.sh"]
+async fn the_masters_pod_and_its_volume_are_deleted() -> anyhow::Result<()> {
+    deleted_with_its_volume(Operators::Work).await
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: tests/cluster/with-cluster.sh"]
+async fn the_masters_pod_and_its_volume_are_deleted_and_the_operators_die() -> anyhow::Result<()> {
+    deleted_with_its_volume(Operators::Die).await
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: tests/cluster/with-cluster.sh"]
+async fn the_masters_process_stands_still_and_wakes_up() -> anyhow::Result<()> {
+    stopped_and_woken(Operators::Work).await
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: tests/cluster/with-cluster.sh"]
+async fn the_masters_process_stands_still_and_wakes_up_and_the_operators_die() -> anyhow::Result<()>
+{
+    stopped_and_woken(Operators::Die).await
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: tests/cluster/with-cluster.sh"]
+async fn the_masters_node_loses_power() -> anyhow::Result<()> {
+    powered_off(Operators::Work).await
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: tests/cluster/with-cluster.sh"]
+async fn the_masters_node_loses_power_and_the_operators_die() -> anyhow::Result<()> {
+    powered_off(Operators::Die).await
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: tests/cluster/with-cluster.sh"]
+async fn without_operators_the_set_serves_and_they_find_what_happened_meanwhile()
+-> anyhow::Result<()> {
     let cluster = Cluster::connect().await?;
+    let set = Set::create(&cluster, "operator", SPEC).await?;
     let count = |n: &'static str| {
         let cluster = cluster.clone();
         async move {
@@ -286,24 +345,30 @@ async fn the_operators_are_killed_in_the_middle_of_a_failover() -> anyhow::Resul
         }
     };
     count("--replicas=0").await?;
-    let password = set.password().await?;
-    let master = set.master().await?;
-    let address = set
-        .member(&master.metadata.name.clone().unwrap_or_default())
-        .await?;
-    let mut connection = redfleet_tests::writer::Connection::open(address, &password).await?;
-    connection.call(&["SET", "without", "operator"]).await?;
-    count("--replicas=2").await?;
-    let delete = DeleteParams::default();
-    set.namespace
-        .api::<Pod>()
-        .delete(&master.metadata.name.unwrap_or_default(), &delete)
-        .await?;
-    let term = set.status().await?.term;
-    set.until("a master after the operators are back", MINUTE * 2, |s| {
-        s.term > term
+    let pods: Api<Pod> = Api::namespaced(cluster.client(), SYSTEM);
+    wait_until("the operators to be gone", MINUTE, || async {
+        let left = pods.list(&ListParams::default()).await?;
+        Ok(left.items.is_empty().then_some(()))
     })
     .await?;
+    let (password, master) = (set.password().await?, set.master().await?);
+    let name = master.metadata.name.clone().unwrap_or_default();
+    let mut connection = Connection::open(set.member(&name).await?, &password).await?;
+    connection.call(&["SET", "without", "operator"]).await?;
+    let replicas = connection.call(&["WAIT", "2", "1000"]).await?;
+    ensure!(replicas == ["2"], "only {replicas:?} replicas have it");
+    let term = set.status().await?.term;
+    cluster.signal(&master, Signal::Kill).await?;
+    count("--replicas=2").await?;
+    let status = set
+        .until("a master after the operators are back", MINUTE * 2, |s| {
+            s.term > term
+        })
+        .await?;
     set.ready(MINUTE * 2).await?;
+    let address = set.member(&status.master.context("no master")?).await?;
+    let mut connection = Connection::open(address, &password).await?;
+    let value = connection.call(&["GET", "without"]).await?;
+    ensure!(value == ["operator"], "the write is gone: {value:?}");
     set.namespace.delete().await
 }
