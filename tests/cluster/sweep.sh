@@ -11,5 +11,5 @@ sweep() {
 if [ -n "${1:-}" ]; then sweep "$1"; exit 0; fi
 for lock in /tmp/redfleet.??????.lock; do
   [ -e "$lock" ] || continue
-  ( flock -n 8 && sweep "${lock%.lock}" ) 8<"$lock"
+  ( if flock -n 8; then sweep "${lock%.lock}"; fi ) 8<"$lock"      # held: that cluster lives
 done

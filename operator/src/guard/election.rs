@@ -16,7 +16,7 @@ use tracing::{debug, info, warn};
 
 use super::{
     task::Guard,
-    term::{TermError, swap},
+    term::{TermError, decide},
     view::{Stuck, link, position, role},
 };
 use crate::{
@@ -119,7 +119,7 @@ impl Guard {
     ) -> Result<RedisReplicaSet, TermError> {
         let expected = set.status.as_ref().map_or(0, |s| s.election_term);
         let me = self.context.settings.identity.clone();
-        let decide = |newest: &RedisReplicaSet| {
+        let claim = |newest: &RedisReplicaSet| {
             let status = newest.status.clone().unwrap_or_default();
             if status.election_term != expected {
                 let elector = status.elector.unwrap_or_default();
@@ -133,7 +133,7 @@ impl Guard {
             }
             Ok(fields)
         };
-        let claimed = swap(&self.api(), set.clone(), &self.context.metrics, decide).await?;
+        let claimed = decide(&self.api(), set.clone(), &self.context.metrics, claim).await?;
         self.floor = Some(claimed.clone());
         Ok(claimed)
     }
@@ -340,6 +340,31 @@ impl Guard {
         }
     }
 
+    /// Records a mastership that an elector could not record: it ended between the promotion and
+    /// the record, or the API server was away.
+    pub(super) async fn record_unrecorded(&mut self, set: &RedisReplicaSet, master: &str, term: Term) {
+        let status = set.status.clone().unwrap_or_default();
+        let recorded = u64::try_from(status.term).unwrap_or_default() >= term.0;
+        // Whoever promoted it may be about to.
+        if recorded || !self.elector_had_its_time() {
+            return;
+        }
+        let record = FailoverRecord {
+            at: Time(self.context.wall()),
+            term: i64::try_from(term.0).unwrap_or(i64::MAX),
+            from: status.master,
+            to: master.to_owned(),
+            reason: FailoverReason::Unrecorded,
+            detected: None,
+            served: None,
+            lost_bytes: None,
+        };
+        match self.record_master(set, master, term, record).await {
+            Ok(()) => info!(set = %self.key, master, %term, "an unrecorded mastership is recorded"),
+            Err(error) => warn!(set = %self.key, %error, "the master is not recorded yet"),
+        }
+    }
+
     async fn record_master(
         &mut self,
         claimed: &RedisReplicaSet,
@@ -349,7 +374,7 @@ impl Guard {
     ) -> Result<(), TermError> {
         self.count(&record);
         let term = i64::try_from(term.0).unwrap_or(i64::MAX);
-        let decide = |newest: &RedisReplicaSet| {
+        let mastership = |newest: &RedisReplicaSet| {
             let status = newest.status.clone().unwrap_or_default();
             if status.term >= term {
                 return Err(format!("term {} has a master", status.term));
@@ -365,7 +390,7 @@ impl Guard {
                 "failovers": failovers,
             }))
         };
-        let recorded = swap(&self.api(), claimed.clone(), &self.context.metrics, decide).await?;
+        let recorded = decide(&self.api(), claimed.clone(), &self.context.metrics, mastership).await?;
         self.floor = Some(recorded);
         Ok(())
     }

@@ -3,7 +3,7 @@
 //! A slice is never emptied because its master was lost: kube-proxy would have to be told twice
 //! within a second, and delays the second. It leads to the old address until there is a new one.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::{Api, ResourceExt, api::PostParams};
@@ -26,6 +26,10 @@ use crate::{
 const TERM_ANNOTATION: &str = "redfleet.dev/term";
 /// Longest wait for one write of a slice.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long a replica that lost its link stays listed. Every change of the master breaks all links for
+/// a moment; taking the replicas away and back then would leave readers without any, and would make
+/// kube-proxy delay the one change that matters.
+const LINK_GRACE_MS: u64 = 2_000;
 /// Where the zone of a node is.
 const ZONE_LABEL: &str = "topology.kubernetes.io/zone";
 
@@ -34,6 +38,8 @@ const ZONE_LABEL: &str = "topology.kubernetes.io/zone";
 pub struct Slices {
     master: Option<EndpointSlice>,
     replicas: Option<EndpointSlice>,
+    /// When each member was last seen in sync, in the operator's monotonic milliseconds.
+    in_sync_ms: BTreeMap<String, u64>,
 }
 
 impl Slices {
@@ -130,8 +136,8 @@ impl Guard {
         })
     }
 
-    /// Replicas in sync and within the lag limit. One that nobody could ask stays where it is
-    /// while Kubernetes holds it ready: not knowing is no reason to take it away.
+    /// Replicas in sync, or in sync a moment ago, and within the lag limit. One that nobody could ask
+    /// stays where it is while Kubernetes holds it ready: not knowing is no reason to take it away.
     fn replicas(&mut self, set: &ValidatedSet, master: &str) -> Vec<Backend> {
         let name = crate::api::names::endpoint_slice(&Target::Replicas.service(&set.name));
         let present = cached(&self.context.stores.slices, &self.key, &name);
@@ -142,10 +148,21 @@ impl Guard {
                 .any(|e| e.target_ref.as_ref().and_then(|t| t.name.as_deref()) == Some(member))
         };
         let max_lag_ms = u64::try_from(set.max_lag.as_millis()).unwrap_or(u64::MAX);
+        let now_ms = self.context.now_ms();
         let mut chosen = Vec::new();
+        self.slices
+            .in_sync_ms
+            .retain(|name, _| self.members.contains_key(name));
         for (member, view) in self.members.iter().filter(|(name, _)| *name != master) {
             let good = match view.current() {
-                Some(state) => in_sync(state) && lag_ms(state).is_some_and(|lag| lag <= max_lag_ms),
+                Some(state) if in_sync(state) => {
+                    self.slices.in_sync_ms.insert(member.clone(), now_ms);
+                    lag_ms(state).is_some_and(|lag| lag <= max_lag_ms)
+                }
+                Some(_) => {
+                    let last_ms = self.slices.in_sync_ms.get(member);
+                    last_ms.is_some_and(|last| now_ms < last.saturating_add(LINK_GRACE_MS))
+                }
                 None => view.line == Line::Unknown && listed(member) && self.is_ready(member),
             };
             if good {

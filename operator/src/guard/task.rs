@@ -231,6 +231,7 @@ impl Guard {
             return;
         };
         self.write_slices(&master, term).await;
+        self.record_unrecorded(set, &master, term).await;
         self.tell_voters(set, voters, &master).await;
     }
 
@@ -462,10 +463,13 @@ impl Guard {
         if now_ms < self.not_before_ms {
             return false;
         }
-        // A standby leaves an elector that took a term a moment ago the time to use it.
         self.context.may_act()
-            || (now_ms >= self.verdict_since_ms + STANDBY_DELAY_MS
-                && now_ms >= self.claimed.1 + STANDBY_PATIENCE_MS)
+            || (now_ms >= self.verdict_since_ms + STANDBY_DELAY_MS && self.elector_had_its_time())
+    }
+
+    /// Whether the elector that took the newest term had the time to use it.
+    pub(super) fn elector_had_its_time(&self) -> bool {
+        self.context.now_ms() >= self.claimed.1 + STANDBY_PATIENCE_MS
     }
 
     /// Every member that has an address, as others shall reach it.

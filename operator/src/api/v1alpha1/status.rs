@@ -233,6 +233,8 @@ pub enum FailoverReason {
     ScaleDown,
     /// The old master's place violated the placement.
     Placement,
+    /// It serves, but the operator that promoted it ended before it could say why.
+    Unrecorded,
 }
 
 /// Rotation of the credentials.
