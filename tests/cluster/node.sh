@@ -16,6 +16,8 @@ net_up() { # a fresh network namespace per boot: no rule, address or connection 
   local n=$1 m
   ip netns add redfleet$n
   ip link add redfleetv$n type veth peer name eth0 netns redfleet$n
+  # A machine keeps its network card over a reboot; with another address its neighbours would send to the old one for 30 s.
+  ip -n redfleet$n link set eth0 address 02:00:00:00:00:0$n
   ip link set redfleetv$n master $BRIDGE up
   ip -n redfleet$n link set lo up; ip -n redfleet$n addr add $NET.1$n/24 dev eth0; ip -n redfleet$n link set eth0 up
   ip -n redfleet$n route add default via $NET.1

@@ -242,7 +242,7 @@ async fn powered_off(operators: Operators) -> anyhow::Result<()> {
     if !scene.cluster.can_be_broken() {
         return Ok(());
     }
-    let node = scene.cluster.node_of(&scene.master)?;
+    let (node, name) = (scene.cluster.node_of(&scene.master)?, scene.master_name());
     let fault = Instant::now();
     scene.cluster.node_power_off(&node).await?;
     operators.meet_the_fault(&scene.cluster).await?;
@@ -250,12 +250,27 @@ async fn powered_off(operators: Operators) -> anyhow::Result<()> {
     let (cluster, set) = scene.end(&what, fault, Loss::OnlyTheUnreplicated).await?;
     let booted = Instant::now();
     cluster.node_boot(&node).await?;
-    set.ready(MINUTE * 3).await?;
+    follows(&set, &name).await?;
     println!(
-        "REBOOTED {:.1} s from power to a set that is ready",
+        "REBOOTED {:.1} s from power until the old master follows",
         booted.elapsed().as_secs_f64()
     );
+    set.ready(MINUTE * 2).await?;
     set.namespace.delete().await
+}
+
+/// Waits until a member says that its link to a master is up.
+async fn follows(set: &Set, member: &str) -> anyhow::Result<()> {
+    let password = set.password().await?;
+    wait_until("the old master to follow", MINUTE * 3, || async {
+        let address = set.member(member).await?;
+        let mut connection = Connection::open(address, &password).await?;
+        let role = connection.call(&["ROLE"]).await?;
+        let attached = role.first().is_some_and(|r| r == "slave");
+        let connected = role.get(3).is_some_and(|state| state == "connected");
+        Ok((attached && connected).then_some(()))
+    })
+    .await
 }
 
 #[tokio::test]
