@@ -342,7 +342,12 @@ impl Guard {
 
     /// Records a mastership that an elector could not record: it ended between the promotion and
     /// the record, or the API server was away.
-    pub(super) async fn record_unrecorded(&mut self, set: &RedisReplicaSet, master: &str, term: Term) {
+    pub(super) async fn record_unrecorded(
+        &mut self,
+        set: &RedisReplicaSet,
+        master: &str,
+        term: Term,
+    ) {
         let status = set.status.clone().unwrap_or_default();
         let recorded = u64::try_from(status.term).unwrap_or_default() >= term.0;
         // Whoever promoted it may be about to.
@@ -390,7 +395,13 @@ impl Guard {
                 "failovers": failovers,
             }))
         };
-        let recorded = decide(&self.api(), claimed.clone(), &self.context.metrics, mastership).await?;
+        let recorded = decide(
+            &self.api(),
+            claimed.clone(),
+            &self.context.metrics,
+            mastership,
+        )
+        .await?;
         self.floor = Some(recorded);
         Ok(())
     }

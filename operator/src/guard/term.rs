@@ -113,17 +113,19 @@ fn if_nothing_was_decided(read: &RedisReplicaSet, fields: &Value) -> Patch<Value
         ("votersGeneration", status.voters_generation),
     ];
     let unchanged = || if_unchanged(read, fields);
-    let (true, Some(fields)) = (decided.iter().all(|(_, value)| *value > 0), fields.as_object())
-    else {
+    let (true, Some(fields)) = (
+        decided.iter().all(|(_, value)| *value > 0),
+        fields.as_object(),
+    ) else {
         return unchanged();
     };
-    let tests = decided
-        .iter()
-        .map(|(field, value)| json!({"op": "test", "path": format!("/status/{field}"), "value": value}));
+    let tests = decided.iter().map(
+        |(field, value)| json!({"op": "test", "path": format!("/status/{field}"), "value": value}),
+    );
     // "add" replaces what is there.
-    let sets = fields
-        .iter()
-        .map(|(field, value)| json!({"op": "add", "path": format!("/status/{field}"), "value": value}));
+    let sets = fields.iter().map(
+        |(field, value)| json!({"op": "add", "path": format!("/status/{field}"), "value": value}),
+    );
     serde_json::from_value(tests.chain(sets).collect()).map_or_else(|_| unchanged(), Patch::Json)
 }
 
