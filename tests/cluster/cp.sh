@@ -3,7 +3,7 @@
 set -euo pipefail; . "$(dirname "$0")/env.sh"
 ETCD=http://127.0.0.1:22379
 as() { printf -- '--kubeconfig=%s --authentication-kubeconfig=%s --authorization-kubeconfig=%s' "$PKI/$1.kubeconfig" "$PKI/$1.kubeconfig" "$PKI/$1.kubeconfig"; }
-api_ready() { curl -sk --max-time 1 "https://$NET.1:6443/readyz" | grep -q '^ok'; }
+api_ready() { curl -sk --max-time 5 "https://$NET.1:6443/readyz" | grep -q '^ok'; }
 
 api_up() {
   start apiserver kube-apiserver --etcd-servers=$ETCD \

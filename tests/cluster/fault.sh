@@ -52,9 +52,13 @@ heal() {
 
 nodes_ready() { [ "$(kubectl get nodes --no-headers | grep -c ' Ready')" = "$(echo $NODES | wc -w)" ]; }
 
+api_answers() { curl -sk --max-time 5 "https://$NET.1:6443/readyz" | grep -q '^ok'; }
+
 mend() {
   local n
-  curl -sk --max-time 2 "https://$NET.1:6443/readyz" | grep -q '^ok' || { ./cp.sh api-down; ./cp.sh api-up; }
+  # Only one that was stopped is started: one that answers late on a busy machine would lose its watches for nothing.
+  [ -e "$LOGS/apiserver.pid" ] || ./cp.sh api-up
+  until_true 60 "the API server" api_answers
   for n in $NODES; do
     if ! is_up "$n"; then ./node.sh boot "$n"; continue; fi
     cgroup_thaw "$n"; ip link set "redfleetv$n" up
