@@ -39,6 +39,7 @@ use crate::{
     api::names,
     context::{Context, SetKey, Stores, WatchedSet},
     guard::{registry::Guards, view::node_is_ready},
+    leader::{gate::Holding, lease::RETRY_PERIOD},
     reconcile::{
         error::{Error, MAX_RETRY, MIN_RETRY},
         observe::Notes,
@@ -250,7 +251,7 @@ pub async fn run(
     tasks.spawn(async move {
         let mut holding = led.context.gate.subscribe();
         while holding.changed().await.is_ok() {
-            let leads = *holding.borrow_and_update() == crate::leader::gate::Holding::Leader;
+            let leads = *holding.borrow_and_update() == Holding::Leader;
             led.context.metrics.leader.set(i64::from(leads));
             led.touch_all();
         }
@@ -342,7 +343,7 @@ fn look(
             return Ok(Action::await_change());
         }
         if !operator.context.may_act() {
-            return Ok(Action::await_change());
+            return Ok(not_acting(&operator));
         }
         let began = Instant::now();
         let result = reconcile(&operator, &key).await;
@@ -362,10 +363,19 @@ fn look(
     })
 }
 
+/// A standby waits for its turn, when everything is looked at. The holder of a Lease whose renewal
+/// is late looks again soon: nothing will tell it when the gate is open again.
+fn not_acting(operator: &Operator) -> Action {
+    match operator.context.gate.holding() {
+        Holding::Leader => Action::requeue(RETRY_PERIOD),
+        Holding::Standby => Action::await_change(),
+    }
+}
+
 fn on_failure(set: Arc<WatchedSet>, error: &Error, operator: Arc<Operator>) -> Action {
     let key = key_of(&*set);
     if matches!(error, Error::NotActing) {
-        return Action::await_change();
+        return not_acting(&operator);
     }
     warn!(set = %key, %error, "reconcile failed");
     let mut failures = operator

@@ -65,6 +65,13 @@ impl Gate {
             .is_some_and(|until| now < until)
     }
 
+    /// Whether the last attempt to hold the Lease succeeded. The gate may be shut all the same, for
+    /// a moment, when a renewal is late; then work waits and is not given up.
+    #[must_use]
+    pub fn holding(&self) -> Holding {
+        *self.holding.borrow()
+    }
+
     /// A receiver that is told when leadership is gained or lost.
     #[must_use]
     pub fn subscribe(&self) -> watch::Receiver<Holding> {
