@@ -97,6 +97,56 @@ fn the_control_port_wants_its_token_and_pushes_states() -> anyhow::Result<()> {
 }
 
 #[test]
+fn directives_are_judged_one_by_one_and_the_judgement_is_told_again() -> anyhow::Result<()> {
+    let fleet = Fleet::bootstrapped(1, &[])?;
+    let request = |revision: u64, directives: &[(&str, &str)]| proto::SetConfigRequest {
+        revision,
+        directives: directives
+            .iter()
+            .map(|(name, value)| proto::Directive {
+                name: (*name).to_owned(),
+                value: (*value).to_owned(),
+            })
+            .collect(),
+    };
+    let wanted = [
+        ("timeout", "300"),
+        ("no-such-thing", "1"),
+        ("tcp-backlog", "128"),
+        ("maxmemory", "a lot"),
+        // In force already, in other words.
+        ("proto-max-bulk-len", "512mb"),
+        ("dir", "/tmp"),
+    ];
+    let expected = [
+        ("no-such-thing", false),
+        ("tcp-backlog", true),
+        ("maxmemory", false),
+        ("dir", true),
+    ];
+    for attempt in ["told", "told again"] {
+        let reply = fleet.set_config(0, request(3, &wanted))?;
+        let refused: Vec<(&str, bool)> = reply
+            .refused
+            .iter()
+            .map(|r| (r.name.as_str(), r.needs_restart))
+            .collect();
+        ensure!(refused == expected, "{attempt}: {:?}", reply.refused);
+    }
+    let mut client = fleet.members[0].server.client()?;
+    let timeout = client.text("CONFIG GET timeout")?;
+    ensure!(timeout.contains("300"), "{timeout}");
+    // A directive that is named no more goes back to its default, and nothing is refused then.
+    let reply = fleet.set_config(0, request(4, &[]))?;
+    ensure!(reply.refused.is_empty(), "{:?}", reply.refused);
+    let timeout = client.text("CONFIG GET timeout")?;
+    ensure!(!timeout.contains("300"), "{timeout}");
+    ensure!(fleet.set_config(0, request(3, &wanted)).is_err());
+    ensure!(fleet.state(0)?.config_revision == 4);
+    Ok(())
+}
+
+#[test]
 fn a_promise_survives_a_kill_and_lower_terms_are_refused() -> anyhow::Result<()> {
     let mut fleet = Fleet::bootstrapped(3, &[])?;
     let promised = fleet.prepare(2, &fleet.request(9, "one", Intent::Forced))?;

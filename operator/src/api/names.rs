@@ -11,7 +11,7 @@ pub const SET_LABEL: &str = "redfleet.dev/set";
 pub const ROLE_LABEL: &str = "redfleet.dev/role";
 /// Annotation of pods: digest of the template they were made from.
 pub const TEMPLATE_REVISION_ANNOTATION: &str = "redfleet.dev/template-revision";
-/// Annotation of the ConfigMap: digest of the directives in it.
+/// Annotation of the ConfigMap and of pods: digest of the directives in it, or there when the pod was made.
 pub const CONFIG_REVISION_ANNOTATION: &str = "redfleet.dev/config-revision";
 
 /// Name of the server's container.

@@ -24,7 +24,7 @@ use tracing::info;
 use super::{
     diff::{self, Change},
     error::Error,
-    observe::{ConfigAnswer, Observed},
+    observe::{ConfigAnswer, Cure, Observed, RefusedDirective},
     plan::{Plan, change::pending_move},
     step::{Child, CredentialKind, NewPassword, Planned, Step},
 };
@@ -250,20 +250,11 @@ impl Applier<'_> {
             member: member.to_owned(),
             source,
         })?;
-        let before = self.observed.config_answers.get(member);
-        let process_is_older = before.is_some_and(|b| {
-            b.boot == boot && (b.revision < request.revision || b.process_is_older)
-        });
         let answer = ConfigAnswer {
             boot,
             pod_uid: pod_uid.to_owned(),
             revision: request.revision,
-            refused: reply
-                .refused
-                .into_iter()
-                .map(|r| (r.name, r.message))
-                .collect(),
-            process_is_older,
+            refused: reply.refused.into_iter().map(refusal).collect(),
         };
         self.operator.notes(self.key, |notes| {
             notes.config_answers.insert(member.to_owned(), answer);
@@ -349,6 +340,18 @@ impl Applier<'_> {
                 name: name.to_owned(),
             }),
         }
+    }
+}
+
+fn refusal(told: control::proto::RefusedDirective) -> RefusedDirective {
+    RefusedDirective {
+        name: told.name,
+        message: told.message,
+        cure: if told.needs_restart {
+            Cure::Restart
+        } else {
+            Cure::Correction
+        },
     }
 }
 

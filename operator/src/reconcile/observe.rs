@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, PersistentVolume, PersistentVolumeClaim, Pod, Secret};
 use kube::{
-    Api, Resource,
+    Api, Resource, ResourceExt,
     runtime::reflector::{Lookup, ObjectRef, Store},
 };
 use serde::Serialize;
@@ -75,11 +75,28 @@ pub struct ConfigAnswer {
     pub pod_uid: String,
     /// The revision it was told.
     pub revision: u64,
-    /// Directives that it did not take, each with its reason.
-    pub refused: Vec<(String, String)>,
-    /// Whether the process had been told an older revision before: it started with older
-    /// directives than these.
-    pub process_is_older: bool,
+    /// Directives that it did not take.
+    pub refused: Vec<RefusedDirective>,
+}
+
+/// A directive that a member did not take.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RefusedDirective {
+    /// Its name.
+    pub name: String,
+    /// Why.
+    pub message: String,
+    /// What helps.
+    pub cure: Cure,
+}
+
+/// What helps against a refused directive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cure {
+    /// A new start: it is read at start only.
+    Restart,
+    /// Another value, or its removal: no server would start with it.
+    Correction,
 }
 
 /// What this process remembers of earlier reconciles. Losing it costs a repeated question.
@@ -115,7 +132,11 @@ pub async fn observe(
     };
     let mut observed = Observed {
         references,
-        children: children(context, key),
+        children: children(
+            context,
+            key,
+            set.metadata.uid.as_deref().unwrap_or_default(),
+        ),
         credentials,
         workload_replicas,
         pods: BTreeMap::new(),
@@ -160,12 +181,13 @@ fn observe_member(context: &Context, key: &SetKey, member: String, observed: &mu
     observed.claims.insert(member, claim);
 }
 
-fn children(context: &Context, key: &SetKey) -> BTreeMap<(&'static str, String), Value> {
+fn children(context: &Context, key: &SetKey, uid: &str) -> BTreeMap<(&'static str, String), Value> {
     let stores = &context.stores;
     let set = &key.name;
     let mut found = BTreeMap::new();
     let mut all = Children {
         key,
+        uid,
         found: &mut found,
     };
     all.add("StatefulSet", &stores.stateful_sets, names::workload(set));
@@ -196,17 +218,24 @@ fn children(context: &Context, key: &SetKey) -> BTreeMap<(&'static str, String),
 
 struct Children<'a> {
     key: &'a SetKey,
+    uid: &'a str,
     found: &'a mut BTreeMap<(&'static str, String), Value>,
 }
 
 impl Children<'_> {
     fn add<K>(&mut self, kind: &'static str, store: &Store<K>, name: String)
     where
-        K: Lookup<DynamicType = ()> + Clone + Serialize + 'static,
+        K: Resource<DynamicType = ()> + Lookup<DynamicType = ()> + Clone + Serialize + 'static,
     {
         let Some(object) = cached(store, self.key, &name) else {
             return;
         };
+        // What another set controls is not ours, whatever its name; `apply` says so.
+        let owners = object.owner_references();
+        let controller = owners.iter().find(|owner| owner.controller == Some(true));
+        if controller.is_some_and(|owner| owner.uid != self.uid) {
+            return;
+        }
         let value = serde_json::to_value(&*object)
             .expect("an object of the API that was read from JSON can be written as JSON");
         self.found.insert((kind, name), value);

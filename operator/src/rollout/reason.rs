@@ -9,8 +9,6 @@ pub struct Fingerprint {
     pub image: String,
     /// Resources of the server container, rendered in one canonical form.
     pub resources: String,
-    /// Hash of the configuration that the server reads only at start.
-    pub start_config: String,
     /// Revision of the whole pod template.
     pub revision: String,
 }
@@ -27,8 +25,11 @@ pub enum Reason {
     },
     /// Other resources are wanted.
     Resources,
-    /// A directive changed that cannot be changed while the server runs.
-    StartConfig,
+    /// Directives changed that the server reads at start only.
+    StartConfig {
+        /// Their names; none if the configuration as a whole keeps it from starting.
+        directives: Vec<String>,
+    },
     /// Anything else in the pod template.
     Template {
         /// Revision it has.
@@ -48,7 +49,12 @@ impl fmt::Display for Reason {
         match self {
             Self::Image { from, to } => write!(f, "image {from} becomes {to}"),
             Self::Resources => f.write_str("its resources changed"),
-            Self::StartConfig => f.write_str("a directive changed that is read only at start"),
+            Self::StartConfig { directives } if directives.is_empty() => {
+                f.write_str("the configuration that it cannot start with changed")
+            }
+            Self::StartConfig { directives } => {
+                write!(f, "{} is read at start only", directives.join(", "))
+            }
             Self::Template { from, to } => write!(f, "pod template {from} becomes {to}"),
             Self::Relocation { sentence } => f.write_str(sentence),
         }
@@ -73,9 +79,6 @@ pub fn reasons(current: &Fingerprint, desired: &Fingerprint) -> Vec<Reason> {
     if current.resources != desired.resources {
         found.push(Reason::Resources);
     }
-    if current.start_config != desired.start_config {
-        found.push(Reason::StartConfig);
-    }
     if found.is_empty() {
         found.push(Reason::Template {
             from: current.revision.clone(),
@@ -89,38 +92,30 @@ pub fn reasons(current: &Fingerprint, desired: &Fingerprint) -> Vec<Reason> {
 mod tests {
     use super::*;
 
-    fn print(image: &str, resources: &str, config: &str, revision: &str) -> Fingerprint {
+    fn print(image: &str, resources: &str, revision: &str) -> Fingerprint {
         Fingerprint {
             image: image.into(),
             resources: resources.into(),
-            start_config: config.into(),
             revision: revision.into(),
         }
     }
 
     #[test]
     fn an_equal_revision_is_no_reason_whatever_else_differs() {
-        let found = reasons(&print("a", "x", "1", "r1"), &print("b", "y", "2", "r1"));
+        let found = reasons(&print("a", "x", "r1"), &print("b", "y", "r1"));
         assert_eq!(found, vec![]);
     }
 
     #[test]
     fn reasons_come_in_fixed_order() {
-        let found = reasons(&print("a", "x", "1", "r1"), &print("b", "y", "2", "r2"));
+        let found = reasons(&print("a", "x", "r1"), &print("b", "y", "r2"));
         let words: Vec<String> = found.iter().map(ToString::to_string).collect();
-        assert_eq!(
-            words,
-            [
-                "image a becomes b",
-                "its resources changed",
-                "a directive changed that is read only at start"
-            ]
-        );
+        assert_eq!(words, ["image a becomes b", "its resources changed"]);
     }
 
     #[test]
     fn the_template_is_named_only_when_nothing_else_explains_it() {
-        let found = reasons(&print("a", "x", "1", "r1"), &print("a", "x", "1", "r2"));
+        let found = reasons(&print("a", "x", "r1"), &print("a", "x", "r2"));
         assert_eq!(found[0].to_string(), "pod template r1 becomes r2");
     }
 }

@@ -174,10 +174,14 @@ fn overlap(state: &State, facts: &Facts<'_>, label: &str) -> Next {
     let elapsed = Duration::try_from(elapsed).unwrap_or_default();
     if elapsed < facts.overlap {
         return Next::Wait {
-            why: format!(
-                "the overlap ends in {} s",
-                (facts.overlap - elapsed).as_secs().max(1)
-            ),
+            // A moment and no countdown: the status must not change while nothing does.
+            why: match state.since.checked_add(facts.overlap) {
+                Ok(end) => format!(
+                    "the old password is accepted until {}",
+                    end.strftime("%Y-%m-%dT%H:%M:%SZ")
+                ),
+                Err(_) => "the old password is accepted".to_owned(),
+            },
         };
     }
     let user = facts
@@ -327,7 +331,7 @@ mod tests {
         );
         assert_eq!(
             waits(&state, &facts(at(10), Trigger::None, &r)),
-            "the overlap ends in 54 s"
+            "the old password is accepted until 1970-01-12T13:47:44Z"
         );
         assert_eq!(
             advance(&mut state, &facts(at(64), Trigger::None, &r)),
@@ -416,7 +420,7 @@ mod tests {
         let r = reports([Some("2-both"); 3]);
         assert_eq!(
             waits(&state, &facts(at(0), Trigger::None, &r)),
-            "the overlap ends in 60 s"
+            "the old password is accepted until 1970-01-12T13:49:20Z"
         );
     }
 

@@ -7,7 +7,7 @@ use crate::{
     guard::view::{Stuck, View},
     placement::spread::Violation,
     reconcile::{
-        plan::{Plan, members::MemberFacts},
+        plan::{Plan, configuration::Judged, members::MemberFacts},
         validate::InvalidSpec,
     },
     rollout::order::{Duty, Health, Next as Rollout},
@@ -33,9 +33,13 @@ pub fn findings(
     failure: Option<&Failure>,
 ) -> Vec<Finding> {
     let available = available(view, plan);
+    let stalled = stalled(view, plan, failure);
     let progress = progress(set, plan, &available, failure);
+    let refused = stalled
+        .as_ref()
+        .filter(|found| found.reason == Reason::DirectiveRefused);
     let mut found = vec![
-        ready(&available, &progress),
+        ready(&available, &progress, refused),
         available,
         progress,
         quorum(set, plan),
@@ -43,7 +47,7 @@ pub fn findings(
         secrets(plan),
         paused(set),
     ];
-    found.extend(stalled(view, plan, failure));
+    found.extend(stalled);
     found
 }
 
@@ -72,6 +76,10 @@ fn available(view: &View, plan: &Plan) -> Finding {
         Some(Stuck::Waiting(why) | Stuck::DataLost(why)) => why.as_str(),
         None => "no member says that it serves as master",
     };
+    let trouble = |m: &MemberFacts| m.trouble.as_ref().map(|t| format!("; {}: {t}", m.name));
+    let troubles: String = plan.members.iter().filter_map(trouble).collect();
+    let why = format!("{why}{troubles}");
+    let why = why.as_str();
     match &view.verdict {
         None => Finding::new(
             kind,
@@ -138,6 +146,12 @@ fn progress(
         }
         Rollout::Wait { why } => return going(Reason::RollingOut, why),
     }
+    if plan.config.judged == Judged::NotYet {
+        return going(
+            Reason::ApplyingConfig,
+            "members are being told the directives of spec.config",
+        );
+    }
     match plan.members.iter().find(|m| m.health != Health::InSync) {
         Some(member) => going(Reason::MembersNotReady, &not_in_sync(member)),
         None => Finding::new(kind, Truth::False, Reason::AsSpecified, "as the spec asks"),
@@ -156,13 +170,16 @@ fn not_in_sync(member: &MemberFacts) -> String {
     }
 }
 
-fn ready(available: &Finding, progress: &Finding) -> Finding {
+fn ready(available: &Finding, progress: &Finding, refused: Option<&Finding>) -> Finding {
     let kind = ConditionType::Ready;
     if available.truth != Truth::True {
         return Finding {
             kind,
             ..available.clone()
         };
+    }
+    if let Some(refused) = refused {
+        return Finding::new(kind, Truth::False, refused.reason, &refused.message);
     }
     match progress.truth {
         Truth::False => Finding::new(
@@ -284,15 +301,27 @@ fn stalled(view: &View, plan: &Plan, failure: Option<&Failure>) -> Option<Findin
     if let Some(Failure::NameTaken(why)) = failure {
         return Some(Finding::new(kind, Truth::True, Reason::NameTaken, why));
     }
-    let problem = plan
-        .secrets
-        .problem
-        .as_ref()
-        .filter(|_| !plan.secrets.ready)?;
+    let problem = plan.secrets.problem.as_ref();
+    if let Some(problem) = problem.filter(|_| !plan.secrets.ready) {
+        return Some(Finding::new(
+            kind,
+            Truth::True,
+            Reason::SecretMissing,
+            problem,
+        ));
+    }
+    // While members are being replaced, a newer server may accept what an older one refuses.
+    if plan.config.refused.is_empty() || plan.rollout != Rollout::Done {
+        return None;
+    }
+    let message = format!(
+        "not in force: {}; correct or remove it",
+        plan.config.refused.join("; ")
+    );
     Some(Finding::new(
         kind,
         Truth::True,
-        Reason::SecretMissing,
-        problem,
+        Reason::DirectiveRefused,
+        &message,
     ))
 }

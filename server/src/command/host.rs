@@ -11,7 +11,7 @@ use super::{
     session::{Session, Switch},
 };
 use crate::{
-    config::{Locality, Permission},
+    config::{Demand, Locality, Permission},
     keyspace::Keyspace,
 };
 
@@ -123,6 +123,14 @@ pub enum RoleView {
 pub trait ConfigHost {
     /// Names and values of the directives that match any of the patterns.
     fn config_get(&self, patterns: &[&str]) -> Vec<(String, String)>;
+
+    /// What it takes to put a value in force, or why it cannot be.
+    fn config_demand(
+        &self,
+        name: &str,
+        value: &str,
+        client: Locality,
+    ) -> Result<Demand, CommandError>;
 
     /// Changes all the directives or none, and puts the change in force.
     fn config_set(

@@ -23,7 +23,7 @@ mod special;
 mod values;
 
 pub use parse::{ConfigError, Loaded, Startup};
-pub use set::{Locality, SetError};
+pub use set::{Demand, Locality, SetError};
 pub use values::{
     BindAddress, DisklessLoad, HostPort, LogLevel, MaxmemoryPolicy, OutputLimit, OutputLimits,
     Permission, SavePoint,

@@ -45,7 +45,37 @@ pub struct Changed {
     pub names: Vec<&'static str>,
 }
 
+/// What it takes to put a value in force.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Demand {
+    /// It is in force.
+    Nothing,
+    /// CONFIG SET.
+    Set,
+    /// A new start with the value in the file.
+    Restart,
+}
+
 impl Config {
+    /// What it takes to put `value` in force, or why that cannot be done at all.
+    pub fn demand(&self, name: &str, value: &str, client: Locality) -> Result<Demand, SetError> {
+        let directive = directive::find(name).ok_or_else(|| SetError::Unknown(name.to_owned()))?;
+        let mut wanted = self.clone();
+        directive
+            .kind
+            .set(directive.name, &mut wanted, &[value], Occurrence::First)
+            .map_err(|problem| failed(name, &problem))?;
+        if directive.get(self) == directive.get(&wanted) {
+            return Ok(Demand::Nothing);
+        }
+        wanted.check().map_err(|problem| failed(name, &problem))?;
+        Ok(match directive.change {
+            Change::AtStart => Demand::Restart,
+            Change::Protected if !self.permits_protected(client) => Demand::Restart,
+            Change::Protected | Change::Live => Demand::Set,
+        })
+    }
+
     /// Applies all pairs or none.
     pub fn with(&self, pairs: &[(&str, &str)], client: Locality) -> Result<Changed, SetError> {
         let mut known: Vec<(&Directive, &str, &str)> = Vec::with_capacity(pairs.len());

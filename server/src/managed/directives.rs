@@ -12,9 +12,9 @@ use sha2::{Digest, Sha256};
 use tonic::Status;
 
 use crate::{
-    command::host::ConfigHost,
-    config::{Config, Locality, directive},
-    engine::Engine,
+    command::{CommandError, host::ConfigHost},
+    config::{Config, Demand, Locality, directive},
+    engine::{Engine, State},
 };
 
 /// Directives that the operator has set.
@@ -23,6 +23,7 @@ pub struct Directives {
     revision: u64,
     hash: String,
     names: BTreeSet<String>,
+    refused: Vec<proto::RefusedDirective>,
 }
 
 impl Directives {
@@ -46,17 +47,15 @@ impl Directives {
             let text = format!("revision {} is in force here", self.revision);
             return Err(Status::failed_precondition(text));
         }
-        let refused = if request.revision > self.revision {
+        if request.revision > self.revision {
             self.revision = request.revision;
-            self.apply(engine, &request.directives)
-        } else {
-            Vec::new()
-        };
+            self.refused = self.apply(engine, &request.directives);
+        }
         let (revision, config_hash) = (self.revision, self.hash.clone());
         Ok(proto::SetConfigReply {
             revision,
             config_hash,
-            refused,
+            refused: self.refused.clone(),
         })
     }
 
@@ -83,18 +82,13 @@ impl Directives {
         let mut guard = engine.lock();
         let state = &mut *guard;
         for proto::Directive { name, value } in changes {
-            let before = state.core.config_get(&[&name]);
-            if before.iter().any(|(_, present)| *present == value) {
-                continue;
-            }
-            let pair = (name.as_str(), value.as_str());
-            let set = state
-                .core
-                .config_set(&[pair], Locality::Local, &mut state.keyspace);
-            if let Err(error) = set {
-                let message = error.text().to_owned();
+            if let Err((message, needs_restart)) = put(state, &name, &value) {
                 tracing::warn!(name, message, "a directive of the operator is not in force");
-                refused.push(proto::RefusedDirective { name, message });
+                refused.push(proto::RefusedDirective {
+                    name,
+                    message,
+                    needs_restart,
+                });
             }
         }
         let mut hash = Sha256::new();
@@ -112,5 +106,19 @@ impl Directives {
         self.names = named;
         tracing::info!(revision = self.revision, "a new configuration is in force");
         refused
+    }
+}
+
+/// Puts one value in force. The error says why it is not, and whether a restart is the cure.
+fn put(state: &mut State, name: &str, value: &str) -> Result<(), (String, bool)> {
+    let wrong = |error: CommandError| (error.text().trim_start_matches("ERR ").to_owned(), false);
+    let demand = state.core.config_demand(name, value, Locality::Local);
+    match demand.map_err(wrong)? {
+        Demand::Nothing => Ok(()),
+        Demand::Set => state
+            .core
+            .config_set(&[(name, value)], Locality::Local, &mut state.keyspace)
+            .map_err(wrong),
+        Demand::Restart => Err(("it is read at start only".to_owned(), true)),
     }
 }

@@ -72,6 +72,8 @@ pub enum Reason {
     RollingOut,
     /// Configuration is being applied.
     ApplyingConfig,
+    /// The server does not accept a directive of `config`.
+    DirectiveRefused,
     /// A master serves.
     MasterServing,
     /// No master serves.
@@ -124,6 +126,7 @@ impl Reason {
             Self::Scaling => "Scaling",
             Self::RollingOut => "RollingOut",
             Self::ApplyingConfig => "ApplyingConfig",
+            Self::DirectiveRefused => "DirectiveRefused",
             Self::MasterServing => "MasterServing",
             Self::NoMaster => "NoMaster",
             Self::FailingOver => "FailingOver",

@@ -6,7 +6,11 @@ use control::proto;
 use k8s_openapi::api::core::v1::Pod;
 use replset::{RoleKind, Vote};
 
-use super::super::observe::Observed;
+use super::{
+    super::observe::Observed,
+    configuration::{restart_for, started_with_other},
+    trouble::trouble,
+};
 use crate::{
     api::{names, v1alpha1::MemberRole},
     failover::health::Verdict,
@@ -102,12 +106,19 @@ fn fact(set: &ValidatedSet, observed: &Observed, name: String) -> MemberFacts {
         .map(|s| s.voters.as_slice())
         .unwrap_or_default();
     let voter = voters.contains(&name);
-    let trouble = pod.and_then(trouble);
+    let trouble = pod.and_then(|pod| trouble(set, pod));
     let health = health(pod, state.as_deref(), duty, voter, trouble.as_deref());
+    let mut reasons = pod
+        .map(|pod| why_replace(set, observed, &name, pod))
+        .unwrap_or_default();
+    let other_config = pod.is_some_and(|pod| started_with_other(pod, set));
+    if health == Health::CannotStart && other_config && reasons.is_empty() {
+        // What keeps it from starting may be just what was corrected.
+        let directives = Vec::new();
+        reasons.push(Reason::StartConfig { directives });
+    }
     MemberFacts {
-        reasons: pod
-            .map(|pod| why_replace(set, observed, &name, pod))
-            .unwrap_or_default(),
+        reasons,
         ready: pod.is_some_and(pod_is_ready),
         name,
         state,
@@ -146,44 +157,6 @@ fn health(
     }
 }
 
-/// Why a pod does not run: the scheduler's or the kubelet's own words.
-#[must_use]
-pub fn trouble(pod: &Pod) -> Option<String> {
-    let status = pod.status.as_ref()?;
-    let unscheduled = status
-        .conditions
-        .iter()
-        .flatten()
-        .find(|c| c.type_ == "PodScheduled" && c.status == "False");
-    if let Some(condition) = unscheduled {
-        let reason = condition
-            .reason
-            .clone()
-            .unwrap_or_else(|| "Unscheduled".into());
-        return Some(format!(
-            "{reason}: {}",
-            condition.message.clone().unwrap_or_default()
-        ));
-    }
-    let containers = status.container_statuses.iter().flatten();
-    let waiting = containers
-        .filter(|c| c.name == names::SERVER_CONTAINER)
-        .filter_map(|c| c.state.as_ref()?.waiting.as_ref())
-        .find(|w| {
-            w.reason
-                .as_deref()
-                .is_some_and(|r| STARTING.iter().all(|starting| r != *starting))
-        })?;
-    let message = waiting.message.clone().unwrap_or_default();
-    Some(format!(
-        "{}: {message}",
-        waiting.reason.clone().unwrap_or_default()
-    ))
-}
-
-/// Reasons of a waiting container that pass by themselves.
-const STARTING: [&str; 2] = ["ContainerCreating", "PodInitializing"];
-
 fn why_replace(set: &ValidatedSet, observed: &Observed, name: &str, pod: &Pod) -> Vec<Reason> {
     let annotation = |key: &str| {
         pod.metadata
@@ -206,33 +179,19 @@ fn why_replace(set: &ValidatedSet, observed: &Observed, name: &str, pod: &Pod) -
     let current = Fingerprint {
         image: container.and_then(|c| c.image.clone()).unwrap_or_default(),
         resources: text(container.and_then(|c| c.resources.as_ref())),
-        start_config: String::new(),
         revision: annotation(names::TEMPLATE_REVISION_ANNOTATION),
     };
     let desired = Fingerprint {
         image: wanted.image.clone().unwrap_or_default(),
         resources: text(wanted.resources.as_ref()),
-        start_config: String::new(),
         revision: template_revision(set),
     };
     let mut found = reasons(&current, &desired);
-    if found.is_empty() && needs_restart(set, observed, name) {
-        found.push(Reason::StartConfig);
+    let directives = restart_for(set, observed, name);
+    if !directives.is_empty() {
+        found.push(Reason::StartConfig { directives });
     }
     found
-}
-
-/// Whether a member told us that directives need a restart, and its process is older than they
-/// are: a new process that still refuses them would refuse them for ever.
-fn needs_restart(set: &ValidatedSet, observed: &Observed, name: &str) -> bool {
-    let Some(answer) = observed.config_answers.get(name) else {
-        return false;
-    };
-    let revision = u64::try_from(set.generation).unwrap_or_default();
-    answer.revision == revision
-        && !answer.refused.is_empty()
-        && observed.pod_uid(name).as_deref() == Some(answer.pod_uid.as_str())
-        && answer.process_is_older
 }
 
 /// Whether a replica's link is up; a master has none.

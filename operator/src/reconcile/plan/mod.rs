@@ -8,11 +8,13 @@
 //! before placement, because each leaves less to do for the next. While anything is unknown about
 //! a member, no such step is planned.
 //!
-//! Reading order: `members` (facts in the words of the pure modules), `secrets`, `change`.
+//! Reading order: `members` (facts in the words of the pure modules), `secrets`, `configuration`, `change`.
 
 pub mod change;
+pub mod configuration;
 pub mod members;
 pub mod secrets;
+pub mod trouble;
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -30,6 +32,7 @@ use crate::{
     rollout, scaling,
     set::{Activity, ValidatedSet},
 };
+use configuration::{ConfigPlan, Judged};
 use members::{MemberFacts, facts};
 use secrets::SecretsPlan;
 
@@ -42,6 +45,8 @@ pub struct Plan {
     pub members: Vec<MemberFacts>,
     /// The rotation of both credentials.
     pub secrets: SecretsPlan,
+    /// What becomes of the directives.
+    pub config: ConfigPlan,
     /// What scaling wants.
     pub scaling: scaling::Next,
     /// What the rollout wants.
@@ -55,6 +60,8 @@ pub struct Plan {
 /// The plan for a set.
 #[must_use]
 pub fn plan(set: &ValidatedSet, observed: &Observed) -> Plan {
+    let config = configuration::plan(set, observed);
+    let set = &config.set;
     let members = facts(set, observed);
     let secrets = secrets::plan(set, observed, &members);
     let change = change::plan(set, observed, &members);
@@ -62,9 +69,14 @@ pub fn plan(set: &ValidatedSet, observed: &Observed) -> Plan {
     if set.activity == Activity::Active {
         steps.extend(secrets.store.iter().cloned());
         if secrets.ready {
-            steps.extend(children(set, observed, &secrets, change.workload_members));
+            steps.extend(children(
+                &config,
+                observed,
+                &secrets,
+                change.workload_members,
+            ));
             steps.extend(secrets.push.iter().cloned());
-            steps.extend(configuration(set, observed, &members));
+            steps.extend(config.push.iter().cloned());
             steps.extend(change.steps);
             steps.extend(role_labels(observed, &members));
         }
@@ -77,12 +89,13 @@ pub fn plan(set: &ValidatedSet, observed: &Observed) -> Plan {
         scaling: change.scaling,
         rollout: change.rollout,
         violations: change.violations,
+        config,
     }
 }
 
 /// Child objects that are not as they should be.
 fn children(
-    set: &ValidatedSet,
+    config: &ConfigPlan,
     observed: &Observed,
     secrets: &SecretsPlan,
     workload_members: u32,
@@ -96,7 +109,7 @@ fn children(
         network_policy,
         disruption_budget,
         workload,
-    } = resources::build(set, workload_members);
+    } = resources::build(&config.set, workload_members);
     let mut wanted: Vec<(&'static str, Value)> = Vec::new();
     wanted.extend(secrets.published.iter().map(|s| ("Secret", json(s))));
     wanted.extend(service_account.iter().map(|a| ("ServiceAccount", json(a))));
@@ -109,8 +122,14 @@ fn children(
     wanted.push(("StatefulSet", json(&workload)));
     wanted
         .into_iter()
+        .filter(|(kind, _)| config.judged == Judged::Yes || !starts_members(kind))
         .filter_map(|(kind, object)| child(observed, kind, object))
         .collect()
+}
+
+/// Whether new processes start with what this kind of child says.
+fn starts_members(kind: &str) -> bool {
+    matches!(kind, "ConfigMap" | "StatefulSet")
 }
 
 /// The step that applies an object, unless it is as wanted.
@@ -139,42 +158,6 @@ pub(super) fn child(observed: &Observed, kind: &'static str, mut object: Value) 
 pub(super) fn json<T: serde::Serialize>(object: &T) -> Value {
     serde_json::to_value(object)
         .expect("objects of the API have string keys only, so they are JSON")
-}
-
-/// Members that run with another configuration than the set's.
-fn configuration(set: &ValidatedSet, observed: &Observed, members: &[MemberFacts]) -> Vec<Planned> {
-    let revision = u64::try_from(set.generation).unwrap_or_default();
-    let directive = |(name, value): (&String, &String)| control::proto::Directive {
-        name: name.clone(),
-        value: value.clone(),
-    };
-    let request = control::proto::SetConfigRequest {
-        revision,
-        directives: set.config.iter().map(directive).collect(),
-    };
-    let untold = members.iter().filter_map(|member| {
-        let state = member.state.as_ref()?;
-        let answered = observed
-            .config_answers
-            .get(&member.name)
-            .is_some_and(|a| a.boot == state.boot && a.revision == revision);
-        if answered && state.config_revision == revision {
-            return None;
-        }
-        Some(Planned {
-            step: Step::PushConfig {
-                member: member.name.clone(),
-                boot: state.boot,
-                pod_uid: observed.pod_uid(&member.name).unwrap_or_default(),
-                request: request.clone(),
-            },
-            why: format!(
-                "{} has configuration {}, the spec is at {revision}",
-                member.name, state.config_revision
-            ),
-        })
-    });
-    untold.collect()
 }
 
 /// Pods whose label does not name their role.
@@ -211,4 +194,4 @@ fn role_labels(observed: &Observed, members: &[MemberFacts]) -> Vec<Planned> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -55,6 +55,8 @@ pub struct SecretsPlan {
     pub replication_members: Vec<MemberRotation>,
     /// When the next rotation is due: of clients, of replication.
     pub next_at: [Option<Time>; 2],
+    /// What the rotation waits for: of clients, of replication.
+    pub messages: [Option<String>; 2],
 }
 
 /// The plan for both credentials.
@@ -108,7 +110,7 @@ pub fn plan(set: &ValidatedSet, observed: &Observed, members: &[MemberFacts]) ->
 }
 
 fn create(set: &ValidatedSet) -> SecretsPlan {
-    let first = |source: &CredentialSource| match source {
+    let first = |kind: CredentialKind, source: &CredentialSource| match source {
         CredentialSource::Generated => Ok(NewPassword::Generated),
         CredentialSource::Referenced {
             password: Ok(password),
@@ -117,9 +119,11 @@ fn create(set: &ValidatedSet) -> SecretsPlan {
         CredentialSource::Referenced {
             secret,
             password: Err(problem),
-        } => Err(format!("Secret {secret}: {}", problem_text(problem))),
+        } => Err(problem_of(kind, secret, problem)),
     };
-    match (first(&set.auth.client), first(&set.auth.replication)) {
+    let client = first(CredentialKind::Client, &set.auth.client);
+    let replication = first(CredentialKind::Replication, &set.auth.replication);
+    match (client, replication) {
         (Ok(client), Ok(replication)) => SecretsPlan {
             store: vec![Planned {
                 step: Step::CreateCredentials {
@@ -135,6 +139,18 @@ fn create(set: &ValidatedSet) -> SecretsPlan {
             ..SecretsPlan::default()
         },
     }
+}
+
+/// A problem with the field that names the Secret.
+fn problem_of(kind: CredentialKind, secret: &str, problem: &crate::set::SecretProblem) -> String {
+    let field = match kind {
+        CredentialKind::Client => "clientSecretName",
+        CredentialKind::Replication => "replicationSecretName",
+    };
+    format!(
+        "spec.auth.{field}: Secret {secret}: {}",
+        problem_text(problem)
+    )
 }
 
 /// Why a referenced Secret gives no password, for people.
@@ -239,7 +255,7 @@ impl<'a> Rotation<'a> {
             password: Err(problem),
         } = self.source
         {
-            plan.problem = Some(format!("Secret {secret}: {}", problem_text(problem)));
+            plan.problem = Some(problem_of(self.kind, secret, problem));
         }
         let reports = self.reports(members, plan.push_revision);
         let confirmed: Vec<MemberRotation> = reports
@@ -283,6 +299,10 @@ impl<'a> Rotation<'a> {
                     CredentialKind::Client => "clients",
                     CredentialKind::Replication => "replication",
                 };
+                match self.kind {
+                    CredentialKind::Client => plan.messages[0] = Some(why.clone()),
+                    CredentialKind::Replication => plan.messages[1] = Some(why.clone()),
+                }
                 plan.waiting.push(format!("password of {what}: {why}"));
                 self.repair(plan);
             }

@@ -42,6 +42,8 @@ pub fn server(set: &ValidatedSet) -> Container {
         liveness_probe: Some(probes::liveness()),
         readiness_probe: Some(probes::readiness()),
         security_context: Some(security::container()),
+        // The last words of a server that cannot start reach the status.
+        termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
         volume_mounts: Some(volumes::mounts()),
         ..Container::default()
     }

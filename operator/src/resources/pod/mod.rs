@@ -31,6 +31,11 @@ pub fn template(set: &ValidatedSet) -> PodTemplateSpec {
         .annotations
         .get_or_insert_default();
     annotations.insert(names::TEMPLATE_REVISION_ANNOTATION.to_owned(), revision);
+    // Outside of the digest: a change of directives alone replaces no pod.
+    annotations.insert(
+        names::CONFIG_REVISION_ANNOTATION.to_owned(),
+        set.config_revision(),
+    );
     template
 }
 

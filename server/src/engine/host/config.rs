@@ -2,7 +2,7 @@
 
 use crate::{
     command::{CommandError, host::ConfigHost},
-    config::{Config, HostPort, Locality, rewrite, set::Changed},
+    config::{Config, Demand, HostPort, Locality, rewrite, set::Changed},
     engine::{Core, encoding_limits},
     keyspace::Keyspace,
     logging,
@@ -12,6 +12,16 @@ use crate::{
 impl ConfigHost for Core {
     fn config_get(&self, patterns: &[&str]) -> Vec<(String, String)> {
         self.effective_config().matching(patterns)
+    }
+
+    fn config_demand(
+        &self,
+        name: &str,
+        value: &str,
+        client: Locality,
+    ) -> Result<Demand, CommandError> {
+        let demand = self.config.demand(name, value, client);
+        demand.map_err(|error| CommandError::owned(error.to_string()))
     }
 
     fn config_set(
