@@ -9,7 +9,7 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::{Api, ResourceExt, api::PostParams};
 use replset::Term;
 use tokio::time::timeout;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::{
     task::Guard,
@@ -88,6 +88,10 @@ impl Guard {
             .take()
             .filter(|ours| cached.as_ref().is_none_or(|c| version(c) < version(ours)));
         let found = newest.or_else(|| cached.map(|c| (*c).clone()));
+        if found.as_ref().is_some_and(|f| is_of_another(f, set)) {
+            debug!(set = %self.key, slice = name, "endpoints of this name belong to somebody else");
+            return;
+        }
         if found
             .as_ref()
             .is_some_and(|f| says(f, &wanted) || term_of(f) > term)
@@ -187,6 +191,15 @@ fn says(found: &EndpointSlice, wanted: &EndpointSlice) -> bool {
             .iter()
             .all(|(k, v)| found.labels().get(k) == Some(v))
         && term_of(found) >= term_of(wanted)
+}
+
+/// Whether a slice has another owner: a set whose Services have the same name.
+fn is_of_another(found: &EndpointSlice, set: &ValidatedSet) -> bool {
+    let owner = found
+        .owner_references()
+        .iter()
+        .find(|o| o.controller == Some(true));
+    owner.is_some_and(|o| o.uid != set.uid)
 }
 
 fn term_of(slice: &EndpointSlice) -> Term {

@@ -168,14 +168,10 @@ impl Guard {
         let Some(set) = self.decided() else {
             return CALM_TICK;
         };
-        if self
-            .validated
-            .as_ref()
-            .is_none_or(|v| v.activity == Activity::Paused)
-        {
+        let Some(activity) = self.validated.as_ref().map(|v| v.activity) else {
             self.verdict = None;
             return CALM_TICK;
-        }
+        };
         let now_ms = self.context.now_ms();
         let handed_out = set.status.as_ref().map_or(0, |s| s.election_term);
         if handed_out > self.claimed.0 {
@@ -185,6 +181,11 @@ impl Guard {
         let witnesses = self.witnesses(&set, now_ms);
         let (verdict, decision) = self.conclude(&set, &voters, &witnesses);
         self.remember(&verdict, now_ms);
+        if activity == Activity::Paused {
+            // It is looked at, so that the status stays true, and left alone.
+            (self.stuck, self.serving_since_ms) = (None, None);
+            return CALM_TICK;
+        }
         let calm = matches!(verdict, Verdict::Serving { .. });
         if !calm {
             self.serving_since_ms = None;
