@@ -25,7 +25,7 @@ use crate::{
         RedisReplicaSet, STATUS_FIELD_MANAGER,
         duration::DurationText,
         names,
-        v1alpha1::{MemberStatus, RedisReplicaSetStatus},
+        v1alpha1::{MemberStatus, Reason, RedisReplicaSetStatus},
     },
     context::{API_TIMEOUT, Context, SetKey},
     guard::view::{lag_ms, position},
@@ -121,6 +121,8 @@ fn status(before: &RedisReplicaSetStatus, outcome: &Outcome<'_>) -> RedisReplica
         .clone_from(&plan.secrets.replication_members);
     let [client, replication] = plan.secrets.next_at.clone();
     (rotation.client.next_at, rotation.replication.next_at) = (client, replication);
+    let [client, replication] = plan.secrets.messages.clone();
+    (rotation.client.message, rotation.replication.message) = (client, replication);
     after
 }
 
@@ -148,7 +150,6 @@ fn member(observed: &Observed, facts: &MemberFacts) -> MemberStatus {
             .and_then(lag_ms)
             .map(|lag| DurationText::from(std::time::Duration::from_millis(lag))),
         vote: facts.voter && state.is_some_and(|s| s.vote() == control::proto::Vote::Granted),
-        incarnation: None,
         config_revision: state.map(|s| s.config_revision.to_string()),
         secret_revision: state.map(|s| signed(s.secret_revision)),
         image,
@@ -189,7 +190,7 @@ fn owned(before: &RedisReplicaSetStatus, after: &RedisReplicaSetStatus) -> Value
         }
     }
     for kind in ["client", "replication"] {
-        for field in ["members", "nextAt"] {
+        for field in ["members", "nextAt", "message"] {
             let old = before.pointer(&format!("/rotation/{kind}/{field}"));
             let new = after.pointer(&format!("/rotation/{kind}/{field}"));
             if old != new {
@@ -224,13 +225,20 @@ async fn events(
             continue;
         }
         let bad = (condition.type_ == "Ready") == (condition.status != Truth::True.as_str());
+        let bad = bad && ON_THE_WAY.iter().all(|r| r.as_str() != condition.reason);
         let message = format!(
             "{} is {}: {}",
             condition.type_, condition.status, condition.message
         );
         told.push(event(&condition.reason, &message, "Report", bad));
     }
-    if let Some(error) = outcome.failure {
+    // Told once; while it lasts the condition says so.
+    let known = |text: &str| {
+        before
+            .iter()
+            .any(|c| text.starts_with(&c.message) && !c.message.is_empty())
+    };
+    if let Some(error) = outcome.failure.filter(|e| !known(&e.to_string())) {
         told.push(event("Failed", &error.to_string(), "Reconcile", true));
     }
     let reference = set.object_ref(&());
@@ -272,6 +280,14 @@ fn step_event(planned: &Planned) -> Option<Event> {
     };
     Some(event(reason, &subject, "Reconcile", false))
 }
+
+/// Reasons of a set that is on its way to what its spec asks for: nothing to be warned of.
+const ON_THE_WAY: [Reason; 4] = [
+    Reason::Bootstrapping,
+    Reason::Scaling,
+    Reason::RollingOut,
+    Reason::ApplyingConfig,
+];
 
 /// Longest note of an event that the API server takes, in characters.
 const MAX_NOTE_CHARS: usize = 900;

@@ -126,7 +126,7 @@ pub fn validate(
             "spec.failover.detectAfter",
             spec.failover.detect_after.as_ref(),
             DEFAULT_DETECT_AFTER,
-            (Duration::from_millis(300), Duration::from_secs(60)),
+            (DEFAULT_DETECT_AFTER, Duration::from_secs(60)),
             rules::DETECT_AFTER_MESSAGE,
         ),
         activity: if spec.paused {

@@ -57,8 +57,6 @@ pub struct Metrics {
     pub failovers: Family<FailoverLabel, Counter>,
     /// How long the last change of the master kept writes from being served.
     pub outage_seconds: Family<SetLabel, Gauge<f64, AtomicU64>>,
-    /// Control connections that are up.
-    pub control_links: Gauge,
     /// 1 while this pod is the acting operator.
     pub leader: Gauge,
 }
@@ -82,7 +80,6 @@ impl Metrics {
             api_writes: Family::default(),
             failovers: Family::default(),
             outage_seconds: Family::default(),
-            control_links: Gauge::default(),
             leader: Gauge::default(),
             registry: Registry::default(),
         };
@@ -112,11 +109,6 @@ impl Metrics {
             "How long the last change of the master kept writes from being served",
             Unit::Seconds,
             metrics.outage_seconds.clone(),
-        );
-        registry.register(
-            "control_links",
-            "Control connections to members that are up",
-            metrics.control_links.clone(),
         );
         registry.register(
             "leader",

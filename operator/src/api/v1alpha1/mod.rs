@@ -110,7 +110,7 @@ pub struct RedisReplicaSetSpec {
     pub storage: StorageSpec,
 
     /// Directives of `redis.conf` by name, values as the text after the name, always quoted in YAML:
-    /// `maxmemory-policy: allkeys-lru`, `save: "3600 1 300 100"`, `appendonly: "no"`. Default: none, the server's
+    /// `repl-backlog-size: 64mb`, `save: "3600 1 300 100"`, `appendonly: "no"`. Default: none, the server's
     /// defaults. A change is applied to the running servers where they allow it; otherwise the members are
     /// replaced one by one. Directives that the operator sets itself are refused.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -179,8 +179,8 @@ impl ImagePullPolicy {
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct FailoverSpec {
-    /// How long a master must be silent before its replicas and the operator take it for lost; 300 ms to 1 min,
-    /// default `800ms`. Less finds a loss sooner and mistakes a stall for one more often. A process that has
+    /// How long a master must be silent before its replicas and the operator take it for lost; 800 ms to 1 min,
+    /// default `800ms`. More mistakes a stall for a loss less often and finds a loss later. A process that has
     /// visibly ended is replaced at once, without this wait.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = (rules::DETECT_AFTER_RULE, rules::DETECT_AFTER_MESSAGE))]

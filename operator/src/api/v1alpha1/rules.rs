@@ -92,7 +92,7 @@ pub const CONFIG_LINE_RULE: &str = r"self.all(k, !self[k].contains('\n') && !sel
 /// One directive, one line.
 pub const CONFIG_LINE_MESSAGE: &str = "config values must be a single line: write several arguments in one line, such as save: \"3600 1 300 100\"";
 /// What a directive's name may look like; the API server cannot afford this check, so only the operator makes it.
-pub const CONFIG_NAME_MESSAGE: &str = "config names must be redis.conf directives in lower case, letters, digits and '-' only: write for example maxmemory-policy";
+pub const CONFIG_NAME_MESSAGE: &str = "config names must be redis.conf directives in lower case, letters, digits and '-' only: write for example repl-backlog-size";
 forbidden_directives! {
     /// Where members listen. See [`CONFIG_ADDRESS_MESSAGE`].
     CONFIG_ADDRESS_RULE, ADDRESS_DIRECTIVES = "port", "tls-port", "bind", "bind-source-addr", "unixsocket", "unixsocketperm", "protected-mode", "replica-announce-ip", "replica-announce-port", "slave-announce-ip", "slave-announce-port"
@@ -152,9 +152,9 @@ pub const MAX_LAG_MESSAGE: &str =
     "services.replicas.maxLag must be between 1s and 1h: write for example 10s";
 /// See [`DETECT_AFTER_MESSAGE`].
 pub const DETECT_AFTER_RULE: &str =
-    "duration(self) >= duration('300ms') && duration(self) <= duration('1m')";
+    "duration(self) >= duration('800ms') && duration(self) <= duration('1m')";
 /// Bounds of the suspicion.
-pub const DETECT_AFTER_MESSAGE: &str = "failover.detectAfter must be between 300ms and 1m: below that every stall looks like a loss; write for example 800ms";
+pub const DETECT_AFTER_MESSAGE: &str = "failover.detectAfter must be between 800ms and 1m: members themselves wait 800ms before they give a master up; write for example 2s";
 /// See [`GRACE_MESSAGE`].
 pub const GRACE_RULE: &str = "self >= 5 && self <= 3600";
 /// Bounds of the grace period.

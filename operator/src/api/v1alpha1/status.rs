@@ -41,10 +41,6 @@ pub struct RedisReplicaSetStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub master: Option<String>,
 
-    /// Incarnation of the master when it was promoted: counts how often that member lost its data.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub master_incarnation: Option<i64>,
-
     /// When the current master was promoted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub master_since: Option<Time>,
@@ -70,7 +66,7 @@ pub struct RedisReplicaSetStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub selector: Option<String>,
 
-    /// Digest of the configuration that members should have.
+    /// Generation of the spec whose `config` the members should have been told.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub config_revision: Option<String>,
 
@@ -127,7 +123,7 @@ pub struct MemberStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub offset: Option<i64>,
 
-    /// How long ago it last heard its master.
+    /// How far it is behind its master: nothing while it holds all that it knows of.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lag: Option<DurationText>,
 
@@ -135,15 +131,11 @@ pub struct MemberStatus {
     #[serde(default, skip_serializing_if = "is_default")]
     pub vote: bool,
 
-    /// How often it lost its data, plus one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub incarnation: Option<i64>,
-
-    /// Digest of the configuration it runs with.
+    /// Generation of the spec whose `config` it has been told.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub config_revision: Option<String>,
 
-    /// Newest revision of the clients' password that it accepts.
+    /// Number of the newest instruction about passwords that it follows; grows with every step of a rotation.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub secret_revision: Option<i64>,
 
