@@ -3,7 +3,7 @@
 //! Used by the `e2e_*` tests of sets. The operator is installed once for each cluster and stays.
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -53,16 +53,11 @@ pub async fn install_operator(cluster: &Cluster) -> anyhow::Result<()> {
     let [s1, s2] = image("serverImage", &server);
     let crds = path("redfleet-crds");
     let chart = path("redfleet");
-    let common = ["upgrade", "--install", "--create-namespace", "-n", SYSTEM];
-    run(
-        "helm",
-        &[&common[..], &["redfleet-crds", &crds]].concat(),
-        "",
-    )
-    .await?;
+    let common = ["upgrade", "--install", "--create-namespace"];
+    helm(&[&common[..], &["redfleet-crds", &crds]].concat()).await?;
     let log = "--set=log=info\\,redfleet_operator=debug";
     let more = ["redfleet", &chart, &o1, &o2, &s1, &s2, log];
-    run("helm", &[&common[..], &more].concat(), "").await?;
+    helm(&[&common[..], &more].concat()).await?;
     wait_until("both operators to be ready", MINUTE * 2, || async {
         let deployments: Api<Deployment> = Api::namespaced(cluster.client(), SYSTEM);
         let deployment = deployments.get("redfleet-operator").await?;
@@ -105,6 +100,22 @@ pub async fn kill_operators(cluster: &Cluster) -> anyhow::Result<()> {
             .await?;
     }
     Ok(())
+}
+
+/// Runs `helm` in the operator's namespace.
+pub async fn helm(args: &[&str]) -> anyhow::Result<()> {
+    let all = [&["-n", SYSTEM], args].concat();
+    run("helm", &all, "").await.map(drop)
+}
+
+/// UIDs of the pods of a set's members, by name.
+pub async fn pod_uids(set: &Set) -> anyhow::Result<BTreeMap<String, String>> {
+    let mut found = BTreeMap::new();
+    for member in set.status().await?.members {
+        let pod = set.namespace.pod(&member.name).await?;
+        found.insert(member.name, pod.metadata.uid.unwrap_or_default());
+    }
+    Ok(found)
 }
 
 /// One set in a namespace of its own.

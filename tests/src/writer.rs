@@ -79,11 +79,26 @@ impl Connection {
                 self.buffer.drain(..end + 2);
                 return Ok(line);
             }
-            let mut chunk = vec![0; 16 * 1024];
-            let count = self.stream.read(&mut chunk).await?;
-            ensure!(count > 0, "the connection was closed");
-            self.buffer.extend_from_slice(&chunk[..count]);
+            self.fill().await?;
         }
+    }
+
+    /// A text of this many bytes, which may hold ends of lines.
+    async fn bulk(&mut self, length: usize) -> anyhow::Result<String> {
+        while self.buffer.len() < length + 2 {
+            self.fill().await?;
+        }
+        let text = String::from_utf8_lossy(&self.buffer[..length]).into_owned();
+        self.buffer.drain(..length + 2);
+        Ok(text)
+    }
+
+    async fn fill(&mut self) -> anyhow::Result<()> {
+        let mut chunk = vec![0; 16 * 1024];
+        let count = self.stream.read(&mut chunk).await?;
+        ensure!(count > 0, "the connection was closed");
+        self.buffer.extend_from_slice(&chunk[..count]);
+        Ok(())
     }
 
     async fn reply(&mut self) -> anyhow::Result<Vec<String>> {
@@ -96,7 +111,10 @@ impl Connection {
             match kind {
                 "*" => pending += rest.parse::<usize>().unwrap_or(0),
                 "$" if rest == "-1" => found.push(String::new()),
-                "$" => found.push(self.line().await?),
+                "$" => {
+                    let length = rest.parse().context("the length of a text")?;
+                    found.push(self.bulk(length).await?);
+                }
                 "-" => bail!("{rest}"),
                 _ => found.push(rest.to_owned()),
             }

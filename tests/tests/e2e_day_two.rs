@@ -4,23 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use anyhow::{Context, ensure};
+use k8s_openapi::api::core::v1::Pod;
 use redfleet_operator::api::v1alpha1::RotationPhase;
 use redfleet_tests::cluster::{Cluster, pod_node};
-use redfleet_tests::replicaset::{MINUTE, Set, route_services};
+use redfleet_tests::replicaset::{MINUTE, Set, pod_uids, route_services};
 use redfleet_tests::wait::wait_until;
 use redfleet_tests::writer::{Connection, Connections, numbers};
 
 const SPEC: &str = "  replicas: 3\n  storage: {size: 100Mi}\n";
-
-/// UIDs of the members' pods.
-async fn pods(set: &Set) -> anyhow::Result<BTreeMap<String, String>> {
-    let mut found = BTreeMap::new();
-    for member in set.status().await?.members {
-        let pod = set.namespace.pod(&member.name).await?;
-        found.insert(member.name, pod.metadata.uid.unwrap_or_default());
-    }
-    Ok(found)
-}
 
 #[tokio::test]
 #[ignore = "needs a cluster: tests/cluster/with-cluster.sh"]
@@ -76,7 +67,7 @@ async fn both_secrets_rotate_ten_times_and_nobody_is_refused() -> anyhow::Result
     let set = Set::create(&cluster, "rotate", &spec).await?;
     route_services(&cluster, "").await?;
     let first = set.password().await?;
-    let uids = pods(&set).await?;
+    let uids = pod_uids(&set).await?;
     let writer = set.writer(Connections::EveryCommand).await?;
     let start = set.status().await?.rotation.client.revision;
     for round in 1..=10 {
@@ -104,7 +95,7 @@ async fn both_secrets_rotate_ten_times_and_nobody_is_refused() -> anyhow::Result
         "{} logins were refused",
         account.refused_logins
     );
-    ensure!(pods(&set).await? == uids, "a pod was replaced");
+    ensure!(pod_uids(&set).await? == uids, "a pod was replaced");
     let master = set.master().await?.metadata.name.context("a name")?;
     let old = Connection::open(set.member(&master).await?, &first).await;
     ensure!(old.is_err(), "the first password is still accepted");
@@ -143,6 +134,139 @@ async fn five_members_and_three_again_without_the_master_moving_away() -> anyhow
     );
     ensure!(missing.is_empty(), "acknowledged and gone: {missing:?}");
     set.namespace.delete().await
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: tests/cluster/with-cluster.sh"]
+async fn configuration_is_live_and_an_image_rolls_with_partial_syncs_only() -> anyhow::Result<()> {
+    let cluster = Cluster::connect().await?;
+    let set = Set::create(&cluster, "roll", SPEC).await?;
+    route_services(&cluster, "").await?;
+    let uids = pod_uids(&set).await?;
+    let live = format!("{SPEC}  config: {{repl-backlog-size: 64mb}}\n");
+    set.apply(&live).await?;
+    for member in ["orders-0", "orders-1", "orders-2"] {
+        wait_until("the directive on every member", MINUTE, || async {
+            let mut c = Connection::open(set.member(member).await?, &set.password().await?).await?;
+            let answer = c.call(&["CONFIG", "GET", "repl-backlog-size"]).await?;
+            Ok(answer.contains(&"67108864".to_owned()).then_some(()))
+        })
+        .await?;
+    }
+    let wrong = live.replace("{repl", "{no-such-thing: \"1\", repl");
+    set.apply(&wrong).await?;
+    set.until("the refused directive to be named", MINUTE, |s| {
+        s.conditions.iter().any(|c| {
+            c.type_ == "Stalled"
+                && c.reason == "DirectiveRefused"
+                && c.message.contains("spec.config.no-such-thing")
+        })
+    })
+    .await?;
+    ensure!(
+        pod_uids(&set).await? == uids,
+        "a pod was replaced for a live directive"
+    );
+    let old_master = set.master().await?;
+    let old_name = old_master.metadata.name.clone().unwrap_or_default();
+    let writer = set.writer(Connections::Kept).await?;
+    let began = Instant::now();
+    let next = &cluster.images().server_next;
+    // A directive that is read at start only comes into force by the same replacements.
+    let rolled = live.replace("{repl", "{tcp-backlog: \"128\", repl");
+    set.apply(&format!("{rolled}  image: {next}\n")).await?;
+    let syncs = Syncs::default();
+    syncs.look(&set).await?;
+    let order = follow_rollout(&set, &uids, &syncs).await?;
+    set.ready(MINUTE * 3).await?;
+    let account = writer.stop().await;
+    let master = set.master().await?.metadata.name.context("a name")?;
+    let found = numbers(set.member(&master).await?, &set.password().await?).await?;
+    println!(
+        "ROLLED in the order {order:?}; longest pause {:.2} s; errors {:?}",
+        account.outage(began).as_secs_f64(),
+        account.error_kinds(began)
+    );
+    ensure!(
+        order.last() == Some(&old_name),
+        "{old_name} was not the last: {order:?}"
+    );
+    let missing = account.missing(&found, None);
+    ensure!(missing.is_empty(), "acknowledged and gone: {missing:?}");
+    for member in ["orders-0", "orders-1", "orders-2"] {
+        let mut c = Connection::open(set.member(member).await?, &set.password().await?).await?;
+        let backlog = c.call(&["CONFIG", "GET", "tcp-backlog"]).await?;
+        ensure!(backlog == ["tcp-backlog", "128"], "{member}: {backlog:?}");
+    }
+    syncs.look(&set).await?;
+    let full = syncs.full(&uids)?;
+    ensure!(full == 0, "{full} full syncs");
+    set.namespace.delete().await
+}
+
+/// Full synchronizations that each process has served: when it was seen first, and last.
+#[derive(Default)]
+struct Syncs(std::sync::Mutex<BTreeMap<String, (u64, u64)>>);
+
+impl Syncs {
+    /// Asks every member that answers.
+    async fn look(&self, set: &Set) -> anyhow::Result<()> {
+        let password = set.password().await?;
+        for (name, uid) in pod_uids(set).await? {
+            let Ok(address) = set.member(&name).await else {
+                continue;
+            };
+            let Ok(mut c) = Connection::open(address, &password).await else {
+                continue;
+            };
+            let Ok(info) = c.call(&["INFO", "stats"]).await else {
+                continue;
+            };
+            let info = info.join("\n");
+            let line = info.lines().find_map(|l| l.strip_prefix("sync_full:"));
+            let count = line.context("sync_full")?.trim().parse()?;
+            let mut seen = self.0.lock().map_err(|_| anyhow::anyhow!("poisoned"))?;
+            seen.entry(uid).or_insert((count, count)).1 = count;
+        }
+        Ok(())
+    }
+
+    /// How many there were since the first look; those of a process that was not there then count all.
+    fn full(&self, old: &BTreeMap<String, String>) -> anyhow::Result<u64> {
+        let seen = self.0.lock().map_err(|_| anyhow::anyhow!("poisoned"))?;
+        let was_there = |uid: &String| old.values().any(|o| o == uid);
+        let counts = seen
+            .iter()
+            .map(|(uid, (first, last))| if was_there(uid) { last - first } else { *last });
+        Ok(counts.sum())
+    }
+}
+
+/// The order in which the pods were replaced.
+async fn follow_rollout(
+    set: &Set,
+    before: &BTreeMap<String, String>,
+    syncs: &Syncs,
+) -> anyhow::Result<Vec<String>> {
+    let order = std::sync::Mutex::new(Vec::new());
+    wait_until("all pods to be replaced", MINUTE * 3, || async {
+        // A pod may be gone just now; the next look sees its successor.
+        let _absent = syncs.look(set).await;
+        for (name, uid) in before {
+            let pods = set.namespace.api::<Pod>();
+            let replaced = pods
+                .get_opt(name)
+                .await?
+                .is_none_or(|p| p.metadata.uid.as_ref() != Some(uid));
+            let mut order = order.lock().map_err(|_| anyhow::anyhow!("poisoned"))?;
+            if replaced && !order.contains(name) {
+                order.push(name.clone());
+            }
+        }
+        let order = order.lock().map_err(|_| anyhow::anyhow!("poisoned"))?;
+        Ok((order.len() == before.len()).then(|| order.clone()))
+    })
+    .await
 }
 
 #[tokio::test]
