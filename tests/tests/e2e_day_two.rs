@@ -108,6 +108,7 @@ async fn five_members_and_three_again_without_the_master_moving_away() -> anyhow
     let cluster = Cluster::connect().await?;
     let set = Set::create(&cluster, "scale", SPEC).await?;
     route_services(&cluster, "").await?;
+    let before = set.status().await?;
     let writer = set.writer(Connections::Kept).await?;
     let began = Instant::now();
     set.namespace
@@ -128,6 +129,13 @@ async fn five_members_and_three_again_without_the_master_moving_away() -> anyhow
     let master = set.master().await?.metadata.name.context("a name")?;
     let found = numbers(set.member(&master).await?, &set.password().await?).await?;
     let missing = account.missing(&found, None);
+    let after = set.status().await?;
+    ensure!(
+        (&after.master, after.term) == (&before.master, before.term),
+        "the mastership moved from {:?} to {:?}",
+        before.master,
+        after.master
+    );
     println!(
         "SCALED 3, 5, 3; longest pause {:.2} s",
         account.outage(began).as_secs_f64()

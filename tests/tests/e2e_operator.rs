@@ -300,84 +300,88 @@ async fn event(set: &Set, words: &str) -> anyhow::Result<()> {
 
 const ONE: &str = "  replicas: 1\n  storage: {ephemeral: {}}\n";
 
+/// Sets of one namespace, each with another mistake; `first` has none, and the name of `second` is that of its Service.
+struct Wrong {
+    secret: Set,
+    class: Set,
+    born: Set,
+    place: Set,
+    taken: Set,
+    first: Set,
+    second: Set,
+}
+
+async fn wrong_sets(namespace: &Namespace) -> anyhow::Result<Wrong> {
+    let set = |name: &str| beside(namespace, name);
+    let wrong = Wrong {
+        secret: set("secret"),
+        class: set("class"),
+        born: set("born"),
+        place: set("place"),
+        taken: set("taken"),
+        first: set("pair"),
+        second: set("pair-replicas"),
+    };
+    let service =
+        "apiVersion: v1\nkind: Service\nmetadata: {name: taken}\nspec: {ports: [{port: 1}]}\n";
+    namespace.apply(service).await?;
+    let apply = |set: &Set, more: &str| {
+        let (set, spec) = (set.clone(), format!("{ONE}{more}"));
+        async move { set.apply(&spec).await }
+    };
+    apply(&wrong.secret, "  auth: {clientSecretName: mine}\n").await?;
+    wrong
+        .class
+        .apply("  replicas: 1\n  storage: {size: 100Mi, storageClassName: none-such}\n")
+        .await?;
+    let rack = "  placement: {spread: [{topologyKey: example.com/rack, require: true}]}\n";
+    apply(&wrong.place, rack).await?;
+    apply(&wrong.born, "  config: {no-such-thing: \"1\"}\n").await?;
+    apply(&wrong.taken, "").await?;
+    apply(&wrong.first, "").await?;
+    wrong.first.ready(MINUTE).await?;
+    apply(&wrong.second, "").await?;
+    Ok(wrong)
+}
+
+/// Every mistake is named with its field, in a condition and where it stops everything in an event too.
+async fn mistakes_are_named(wrong: &Wrong) -> anyhow::Result<()> {
+    let (stalled, unplaced) = (("Stalled", "True"), ("PlacementSatisfied", "False"));
+    let words = ["spec.auth.clientSecretName", "Secret mine", "create it"];
+    says(&wrong.secret, stalled, "SecretMissing", &words).await?;
+    event(&wrong.secret, "Secret mine").await?;
+    let words = ["class-0", "spec.storage.storageClassName", "none-such"];
+    says(&wrong.class, unplaced, "Unschedulable", &words).await?;
+    let words = ["born-0", "no-such-thing"];
+    says(&wrong.born, ("Ready", "False"), "Bootstrapping", &words).await?;
+    let words = ["place-0", "topology spread", "example.com/rack"];
+    says(&wrong.place, unplaced, "Unschedulable", &words).await?;
+    let words = ["Service taken belongs to somebody else", "rename this set"];
+    says(&wrong.taken, stalled, "NameTaken", &words).await?;
+    event(&wrong.taken, "Service taken").await?;
+    let words = ["Service pair-replicas belongs to somebody else"];
+    says(&wrong.second, stalled, "NameTaken", &words).await?;
+    ensure!(
+        wrong.first.ready(MINUTE).await?.master.as_deref() == Some("pair-0"),
+        "the first of the two must not notice"
+    );
+    Ok(())
+}
+
 #[tokio::test]
 #[ignore = "needs a cluster: tests/cluster/with-cluster.sh"]
 async fn a_set_that_cannot_be_says_why_and_comes_up_when_it_can() -> anyhow::Result<()> {
     let cluster = Cluster::connect().await?;
     install_operator(&cluster).await?;
     let namespace = cluster.namespace("wrong").await?;
-    let [secret, class, born, place, taken, first, second] = [
-        "secret",
-        "class",
-        "born",
-        "place",
-        "taken",
-        "pair",
-        "pair-replicas",
-    ]
-    .map(|name| beside(&namespace, name));
-    namespace
-        .apply(
-            "apiVersion: v1\nkind: Service\nmetadata: {name: taken}\nspec: {ports: [{port: 1}]}\n",
-        )
-        .await?;
-    secret
-        .apply(&format!("{ONE}  auth: {{clientSecretName: mine}}\n"))
-        .await?;
-    class
-        .apply("  replicas: 1\n  storage: {size: 100Mi, storageClassName: none-such}\n")
-        .await?;
-    let rack = "  placement: {spread: [{topologyKey: example.com/rack, require: true}]}\n";
-    place.apply(&format!("{ONE}{rack}")).await?;
-    born.apply(&format!("{ONE}  config: {{no-such-thing: \"1\"}}\n"))
-        .await?;
-    taken.apply(ONE).await?;
-    first.apply(ONE).await?;
-    first.ready(MINUTE).await?;
-    second.apply(ONE).await?;
+    let wrong = wrong_sets(&namespace).await?;
+    mistakes_are_named(&wrong).await?;
 
-    let words = ["spec.auth.clientSecretName", "Secret mine", "create it"];
-    says(&secret, ("Stalled", "True"), "SecretMissing", &words).await?;
-    event(&secret, "Secret mine").await?;
-    let words = ["class-0", "spec.storage.storageClassName", "none-such"];
-    says(
-        &class,
-        ("PlacementSatisfied", "False"),
-        "Unschedulable",
-        &words,
-    )
-    .await?;
-    let words = ["born-0", "no-such-thing"];
-    says(&born, ("Ready", "False"), "Bootstrapping", &words).await?;
-    let words = ["place-0", "topology spread", "example.com/rack"];
-    says(
-        &place,
-        ("PlacementSatisfied", "False"),
-        "Unschedulable",
-        &words,
-    )
-    .await?;
-    let words = ["Service taken belongs to somebody else", "rename this set"];
-    says(&taken, ("Stalled", "True"), "NameTaken", &words).await?;
-    event(&taken, "Service taken").await?;
-    let words = ["Service pair-replicas belongs to somebody else"];
-    says(&second, ("Stalled", "True"), "NameTaken", &words).await?;
-    ensure!(
-        first.ready(MINUTE).await?.master.as_deref() == Some("pair-0"),
-        "the first of the two must not notice"
-    );
-
-    // Each comes up when its mistake is corrected.
+    let secret = ["create", "secret", "generic", "mine"];
     namespace
-        .kubectl(&[
-            "create",
-            "secret",
-            "generic",
-            "mine",
-            "--from-literal=password=of-mine",
-        ])
+        .kubectl(&[&secret[..], &["--from-literal=password=of-mine"]].concat())
         .await?;
-    born.apply(ONE).await?;
+    wrong.born.apply(ONE).await?;
     namespace.kubectl(&["delete", "service", "taken"]).await?;
     namespace
         .kubectl(&["delete", "rrs", "pair", "--wait=false"])
@@ -386,7 +390,13 @@ async fn a_set_that_cannot_be_says_why_and_comes_up_when_it_can() -> anyhow::Res
     cluster
         .kubectl(&[&nodes[..], &["example.com/rack=one"]].concat())
         .await?;
-    for set in [&secret, &born, &place, &taken, &second] {
+    for set in [
+        &wrong.secret,
+        &wrong.born,
+        &wrong.place,
+        &wrong.taken,
+        &wrong.second,
+    ] {
         set.ready(MINUTE * 2)
             .await
             .with_context(|| format!("{} after the cure", set.name))?;
@@ -394,9 +404,9 @@ async fn a_set_that_cannot_be_says_why_and_comes_up_when_it_can() -> anyhow::Res
     cluster
         .kubectl(&[&nodes[..], &["example.com/rack-"]].concat())
         .await?;
-    let mine = Connection::open(secret.member("secret-0").await?, "of-mine").await;
+    let mine = Connection::open(wrong.secret.member("secret-0").await?, "of-mine").await;
     ensure!(mine.is_ok(), "the Secret's password is not accepted");
-    restarted_for_a_directive(&born).await?;
+    restarted_for_a_directive(&wrong.born).await?;
     namespace.delete().await
 }
 

@@ -192,9 +192,12 @@ impl World {
 
     /// Names of the steps, children by their kind.
     fn words(&self) -> Vec<String> {
-        let word = |step: Step| match step {
-            Step::Apply(child) => child.kind.to_owned(),
-            step => step.name().to_owned(),
+        let word = |step: Step| {
+            if let Step::Apply(child) = &step {
+                child.kind.to_owned()
+            } else {
+                step.name().to_owned()
+            }
         };
         self.steps().into_iter().map(word).collect()
     }
@@ -292,12 +295,12 @@ async fn the_timer_rotates_what_was_generated_when_its_time_has_come() {
     let begun: Vec<CredentialKind> = world
         .steps()
         .iter()
-        .filter_map(|step| match step {
-            Step::AddPassword { kind, password, .. } => {
-                assert_eq!(password, &NewPassword::Generated);
-                Some(*kind)
-            }
-            _ => None,
+        .filter_map(|step| {
+            let Step::AddPassword { kind, password, .. } = step else {
+                return None;
+            };
+            assert_eq!(password, &NewPassword::Generated);
+            Some(*kind)
         })
         .collect();
     assert_eq!(begun, [CredentialKind::Client, CredentialKind::Replication]);
