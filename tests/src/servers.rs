@@ -32,8 +32,10 @@ pub enum Program {
     Redfleet,
     /// The machine's `redis-server`.
     Redis,
-    /// The machine's `valkey-server`.
+    /// The machine's `valkey-server`, version 8 where `tests/peers.sh` got it.
     Valkey,
+    /// Valkey 9, whose snapshots have a format of their own.
+    Valkey9,
 }
 
 impl Program {
@@ -47,6 +49,7 @@ impl Program {
             ),
             Program::Redis => ("REDIS_SERVER", "install it: apt-get install redis-server"),
             Program::Valkey => ("VALKEY_SERVER", "get it: tests/peers.sh"),
+            Program::Valkey9 => ("VALKEY9_SERVER", "get it: tests/peers.sh"),
         };
         if let Some(path) = std::env::var_os(variable) {
             return Ok(path.into());
@@ -58,6 +61,7 @@ impl Program {
                 PathBuf::from("/usr/bin/valkey-server"),
                 beside_the_tests("peers/valkey-server")?,
             ],
+            Program::Valkey9 => vec![beside_the_tests("peers/valkey9/valkey-server")?],
         };
         let found = candidates.iter().find(|path| path.exists()).cloned();
         found.with_context(|| format!("{candidates:?} is not there ({variable}); {cure}"))
@@ -164,6 +168,33 @@ impl Server {
     /// Its process id.
     pub fn pid(&self) -> Pid {
         Pid::from_raw(self.child.id() as i32)
+    }
+
+    /// The most memory that was resident since the start or the last [`Server::forget_peak_memory`].
+    pub fn peak_memory_bytes(&self) -> anyhow::Result<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kib = line.and_then(|line| line.trim().strip_suffix("kB"));
+        let kib: u64 = kib.context("no VmHWM in /proc")?.trim().parse()?;
+        Ok(kib * 1024)
+    }
+
+    /// Lets [`Server::peak_memory_bytes`] begin anew with what is resident now.
+    pub fn forget_peak_memory(&self) -> anyhow::Result<()> {
+        let path = format!("/proc/{}/clear_refs", self.pid());
+        fs::write(&path, "5").with_context(|| path)
+    }
+
+    /// Whether the process still runs.
+    pub fn is_running(&mut self) -> anyhow::Result<bool> {
+        Ok(self.child.try_wait()?.is_none())
+    }
+
+    /// Waits until the process ends by itself; answers whether it left with status 0.
+    pub fn wait_for_end(&mut self) -> anyhow::Result<bool> {
+        eventually("the end of the process", STOP_DEADLINE, || {
+            Ok(self.child.try_wait()?.map(|status| status.success()))
+        })
     }
 
     /// Sends a signal.

@@ -21,7 +21,7 @@ struct Pair {
     replica: Program,
 }
 
-const PAIRS: [Pair; 5] = [
+const PAIRS: [Pair; 7] = [
     Pair {
         master: Program::Redis,
         replica: Program::Redfleet,
@@ -37,6 +37,14 @@ const PAIRS: [Pair; 5] = [
     Pair {
         master: Program::Redfleet,
         replica: Program::Valkey,
+    },
+    Pair {
+        master: Program::Valkey9,
+        replica: Program::Redfleet,
+    },
+    Pair {
+        master: Program::Redfleet,
+        replica: Program::Valkey9,
     },
     Pair {
         master: Program::Redfleet,
@@ -80,11 +88,15 @@ fn caught_up(master: &Server, replica: &Server) -> anyhow::Result<()> {
 
 fn assert_equal_data(master: &Server, replica: &Server, what: &str) -> anyhow::Result<()> {
     caught_up(master, replica)?;
-    let (m, r) = (
-        digest(&mut master.client()?)?,
-        digest(&mut replica.client()?)?,
-    );
-    assert_eq!(m, r, "{what}: the data differ");
+    let (mut m, mut r) = (master.client()?, replica.client()?);
+    for database in ["SELECT 0", "SELECT 7"] {
+        m.text(database)?;
+        r.text(database)?;
+        let (keys, held) = (m.text("DBSIZE")?, r.text("DBSIZE")?);
+        assert_eq!(keys, held, "{what}, {database}: keys are missing");
+        let (m, r) = (digest(&mut m)?, digest(&mut r)?);
+        assert_eq!(m, r, "{what}, {database}: the data differ");
+    }
     Ok(())
 }
 
@@ -116,7 +128,11 @@ fn cut_and_back(master: &Server, replica: &Server, what: &str) -> anyhow::Result
 fn full_then_partial(pair: Pair, bytes: usize) -> anyhow::Result<()> {
     let what = format!("{pair:?}");
     let master = Server::start(pair.master, &["--repl-backlog-size", "16mb"])?;
-    fill(&mut master.client()?, "key", bytes)?;
+    let mut filler = master.client()?;
+    fill(&mut filler, "key", bytes)?;
+    // Every type has keys in another database, too.
+    filler.text("SELECT 7")?;
+    fill(&mut filler, "key", 100_000)?;
     let replica = Server::replica_of(pair.replica, &master, &[])?;
     // Writes go on while the snapshot is taken, sent and loaded, over old keys and new ones.
     let mut writer = master.client()?;
@@ -161,6 +177,16 @@ fn a_hundred_megabytes_from_valkey_are_equal() -> anyhow::Result<()> {
 #[test]
 fn a_hundred_megabytes_to_valkey_are_equal() -> anyhow::Result<()> {
     full_then_partial(PAIRS[3], LARGE_BYTES)
+}
+
+#[test]
+fn a_hundred_megabytes_from_valkey_9_are_equal() -> anyhow::Result<()> {
+    full_then_partial(PAIRS[4], LARGE_BYTES)
+}
+
+#[test]
+fn a_hundred_megabytes_to_valkey_9_are_equal() -> anyhow::Result<()> {
+    full_then_partial(PAIRS[5], LARGE_BYTES)
 }
 
 #[test]
