@@ -1,7 +1,9 @@
 //! The examples and exercises of a popular guide to Redis replication, with this server in every
 //! place: what people type first must work as they have read it.
 
-use std::time::Duration;
+use std::{os::unix::fs::MetadataExt, process::Command, time::Duration};
+
+use anyhow::ensure;
 
 use redfleet_tests::servers::{Program, Server, eventually};
 
@@ -12,6 +14,76 @@ fn replicated(replica: &Server, key: &str, value: &str) -> anyhow::Result<()> {
     eventually("the value on the replica", DEADLINE, || {
         Ok((client.text(&format!("GET {key}"))? == value).then_some(()))
     })
+}
+
+/// The guide's first example, on its own ports and by `redis-cli`, in a network of its own where the ports are free.
+/// `$1` is the server, `$2` a folder.
+const SESSION: &str = r#"
+set -eu
+ip link set lo up
+cd "$2"; mkdir master replica
+master= replica=
+trap 'kill $master $replica 2>/dev/null || true; wait' EXIT
+until_says() { # PORT WORDS COMMAND...
+  port=$1 words=$2; shift 2
+  for _ in $(seq 600); do
+    case "$(redis-cli -p "$port" "$@" 2>&1)" in *"$words"*) return 0;; esac
+    sleep 0.05
+  done
+  echo "port $port never said $words after $*" >&2; cat master/log replica/log >&2; exit 1
+}
+( cd master; exec "$1" --port 6379 >log 2>&1 ) & master=$!
+until_says 6379 PONG PING
+( cd replica; exec "$1" --port 6380 --replicaof 127.0.0.1 6379 >log 2>&1 ) & replica=$!
+until_says 6380 master_link_status:up INFO replication
+redis-cli --no-raw -p 6379 SET mykey "Hello Replication"
+redis-cli -p 6379 WAIT 1 10000 >/dev/null
+redis-cli --no-raw -p 6380 GET mykey
+redis-cli --no-raw -p 6380 SET anotherkey "test"
+redis-cli -p 6379 INFO replication | tr -d '\r' | grep -E '^(role|connected_replicas|slave0):' | sed 's/offset=[0-9]*,lag=[0-9]*/offset=N,lag=N/'
+redis-cli -p 6380 INFO replication | tr -d '\r' | grep -E '^(role|master_(host|port|link_status|sync_in_progress)):'
+redis-cli -p 6380 REPLICAOF NO ONE
+redis-cli -p 6380 REPLICAOF 127.0.0.1 6379
+until_says 6380 master_link_status:up INFO replication
+"#;
+
+#[test]
+fn the_guides_session_on_its_own_ports_shows_what_the_guide_shows() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let mut command = Command::new("unshare");
+    if std::fs::metadata("/proc/self")?.uid() != 0 {
+        command.arg("--map-root-user");
+    }
+    let output = command
+        .args(["--net", "sh", "-c", SESSION, "sh"])
+        .arg(Program::Redfleet.path()?)
+        .arg(folder.path())
+        .output()?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{text}{errors}");
+    let expected = "OK\n\
+        \"Hello Replication\"\n\
+        (error) READONLY You can't write against a read only replica.\n\
+        role:master\n\
+        connected_replicas:1\n\
+        slave0:ip=127.0.0.1,port=6380,state=online,offset=N,lag=N\n\
+        role:slave\n\
+        master_host:127.0.0.1\n\
+        master_port:6379\n\
+        master_link_status:up\n\
+        master_sync_in_progress:0\n\
+        OK\n\
+        OK\n";
+    // `INFO` lists `connected_replicas` where it likes; the guide shows it second.
+    let sorted = |text: &str| {
+        let mut lines: Vec<_> = text.lines().map(str::to_owned).collect();
+        lines[3..6].sort();
+        lines
+    };
+    ensure!(text.lines().count() == 13, "{text}{errors}");
+    assert_eq!(sorted(&text), sorted(expected), "{text}{errors}");
+    Ok(())
 }
 
 /// "Basic Master-Replica Setup": `--replicaof` on the command line, SET here, GET there, READONLY.
@@ -99,6 +171,77 @@ fn info_replication_shows_what_the_guide_shows() -> anyhow::Result<()> {
         .parse()?;
     assert!((0..=11).contains(&silent), "{silent}");
     Ok(())
+}
+
+/// "Advanced Replication Features" and "Security Considerations": the guide's directives in both servers' files, each
+/// in force and with the effect that the guide gives.
+#[test]
+fn the_guides_directives_in_files_work() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let file = |name: &str, text: &str| -> anyhow::Result<std::path::PathBuf> {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text)?;
+        Ok(path)
+    };
+    let common = "repl-timeout 60\nrepl-backlog-size 1mb\n";
+    let path = file("master.conf", &format!("requirepass secret\n{common}"))?;
+    let master = Server::start_with_file(Program::Redfleet, &path, &[])?;
+    let text = format!(
+        "replicaof 127.0.0.1 {}\nmasterauth secret\nreplica-read-only yes\n{common}",
+        master.port
+    );
+    let path = file("replica.conf", &text)?;
+    let replica = Server::start_with_file(Program::Redfleet, &path, &[])?;
+    let mut m = master.client()?;
+    assert_eq!(
+        m.text("SET k v")?,
+        "(error) NOAUTH Authentication required."
+    );
+    assert_eq!(m.text("AUTH secret")?, "OK");
+    assert_eq!(m.text("SET k v")?, "OK");
+    replicated(&replica, "k", "v")?;
+    let mut r = replica.client()?;
+    for client in [&mut m, &mut r] {
+        let timeout = client.run("CONFIG GET repl-timeout")?;
+        assert!(format!("{timeout:?}").contains("60"), "{timeout:?}");
+    }
+    assert_eq!(m.info("replication", "repl_backlog_size")?, "1048576");
+    let refused = "(error) READONLY You can't write against a read only replica.";
+    assert_eq!(r.text("SET own 1")?, refused);
+    // "This can be changed, but it's generally not recommended".
+    assert_eq!(r.text("CONFIG SET replica-read-only no")?, "OK");
+    assert_eq!(r.text("SET own 1")?, "OK");
+    assert_eq!(m.text("GET own")?, "(nil)", "it stays on the replica");
+    assert_eq!(r.text("CONFIG SET replica-read-only yes")?, "OK");
+    assert_eq!(r.text("SET own 2")?, refused);
+    Ok(())
+}
+
+/// "Replication Lag": a replica that stands still shows in `lag` and `offset`, and no more when it goes on.
+#[test]
+fn info_shows_a_replica_that_lags() -> anyhow::Result<()> {
+    let master = Server::start(Program::Redfleet, &["--repl-ping-replica-period", "1"])?;
+    let replica = Server::replica_of(Program::Redfleet, &master, &[])?;
+    let mut m = master.client()?;
+    let lag = |line: &str| {
+        line.rsplit("lag=")
+            .next()
+            .and_then(|lag| lag.parse::<u64>().ok())
+    };
+    eventually("the replica to be online", DEADLINE, || {
+        let line = m.info("replication", "slave0")?;
+        Ok((line.contains("state=online") && lag(&line) <= Some(1)).then_some(()))
+    })?;
+    replica.signal(nix::sys::signal::Signal::SIGSTOP)?;
+    m.text("SET k v")?;
+    eventually("the lag to show", DEADLINE, || {
+        Ok((lag(&m.info("replication", "slave0")?) >= Some(3)).then_some(()))
+    })?;
+    replica.signal(nix::sys::signal::Signal::SIGCONT)?;
+    eventually("the lag to go", DEADLINE, || {
+        Ok((lag(&m.info("replication", "slave0")?) <= Some(1)).then_some(()))
+    })?;
+    replicated(&replica, "k", "v")
 }
 
 /// Exercises 1 and 2: a master with two replicas; a script writes to the master and reads from both.
