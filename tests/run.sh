@@ -6,6 +6,7 @@ set -euo pipefail; shopt -s inherit_errexit; cd "$(dirname "$0")/.."; . tests/cl
 cargo_static
 tests/cluster/packages.sh tests
 tests/peers.sh "${CARGO_TARGET_DIR:-target}/$CARGO_BUILD_TARGET/debug/peers" >/dev/null
+tests/clients.sh "${CARGO_TARGET_DIR:-target}/$CARGO_BUILD_TARGET/debug/clients" >/dev/null
 tests/cluster/build.sh >/dev/null                # the API server that some tests start themselves
 
 say "functions, golden scripts, processes, real peers, API server"

@@ -125,12 +125,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         None
     }
 
-    /// Forgets the connection in the registry and in the engine.
-    fn end(&mut self) {
-        let mut state = self.engine.lock();
-        state.keyspace.unwatch(&mut self.session.watched);
+    /// Closes the connection, then forgets it in the engine and in the registry: who does not find it in CLIENT LIST
+    /// any more can rely on its end.
+    fn end(self) {
+        let Self {
+            stream,
+            engine,
+            handle,
+            mut session,
+            ..
+        } = self;
+        drop(stream);
+        let mut state = engine.lock();
+        state.keyspace.unwatch(&mut session.watched);
         drop(state);
-        self.engine.shared.clients.unregister(self.handle.id);
+        engine.shared.clients.unregister(handle.id);
     }
 
     async fn hand_over(mut self, request: PsyncRequest) -> Option<Handover<S>> {
