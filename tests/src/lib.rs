@@ -7,6 +7,7 @@ pub mod client;
 pub mod cluster;
 pub mod dataset;
 pub mod diff;
+pub mod fake_master;
 pub mod faults;
 pub mod fleet;
 pub mod replicaset;

@@ -39,6 +39,8 @@ const MASTER_DOWN: CommandError = CommandError::new(
 );
 const OUT_OF_MEMORY: CommandError =
     CommandError::new("OOM command not allowed when used memory > 'maxmemory'.");
+const NOT_FROM_A_MASTER: CommandError =
+    CommandError::new("NOPERM a master's stream may not administer its replicas");
 const NO_REPLICAS: CommandError =
     CommandError::new("NOREPLICAS Not enough good replicas to write.");
 const MISCONF: CommandError = CommandError::new(
@@ -64,8 +66,14 @@ impl State {
             let error = CommandError::wrong_arity(&entry.full_name);
             return Err(Refusal::Error(Some(entry), error));
         }
-        if origin != Origin::Client {
-            return Ok(entry);
+        match origin {
+            Origin::Client => {}
+            Origin::Internal => return Ok(entry),
+            // A master sends data. What would change this server itself never comes from a good one.
+            Origin::Master if entry.spec.flags.contains(Flags::ADMIN) => {
+                return Err(Refusal::Error(Some(entry), NOT_FROM_A_MASTER));
+            }
+            Origin::Master => return Ok(entry),
         }
         if self.is_handing_over() {
             return Err(Refusal::Paused);

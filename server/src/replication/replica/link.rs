@@ -38,9 +38,11 @@ use crate::{
 const FIRST_RETRY: Duration = Duration::from_millis(50);
 /// Longest wait between attempts.
 const MAX_RETRY: Duration = Duration::from_secs(1);
-/// Wait after a snapshot that cannot be loaded: asking again at once would burden the master for
-/// the same answer.
+/// Wait after a snapshot that cannot be loaded or a stream that is none: asking again at once would
+/// burden the master for the same answer.
 const REFUSED_SNAPSHOT_RETRY: Duration = Duration::from_secs(10);
+/// A link that lived so long was a good one: the next attempt comes without delay.
+const GOOD_LINK: Duration = Duration::from_secs(10);
 /// Time between acknowledgements.
 const ACK_PERIOD: Duration = Duration::from_secs(1);
 
@@ -153,7 +155,11 @@ impl Link {
                     .block_on(self.engine.shared.role_changed.notified());
                 continue;
             };
+            let began = clock::monotonic_ms();
             let Err(error) = self.follow(target.clone());
+            if clock::monotonic_ms() - began >= GOOD_LINK.as_millis() as i64 {
+                self.retry = FIRST_RETRY;
+            }
             let now = self.target();
             let same = |now: &Target| now.host == target.host && now.port == target.port;
             let Some(now) = now.filter(same) else {
@@ -176,20 +182,29 @@ impl Link {
         let wait = self.retry;
         self.retry = (self.retry * 2).min(MAX_RETRY);
         match error {
-            LinkError::Stream(_) => self.distrust = Trust::Nothing,
+            LinkError::Stream(_) => {
+                self.distrust = Trust::Nothing;
+                return REFUSED_SNAPSHOT_RETRY;
+            }
             LinkError::Handshake(HandshakeError::TakeoverRejected(_)) => {
                 // If the role has changed meanwhile there is nothing to take back.
                 drop(self.locked(target, |state| state.core.failover_refused()));
             }
-            LinkError::Snapshot(
-                RdbError::UnsupportedType { .. } | RdbError::Version(_) | RdbError::Refused(_),
+            LinkError::Transfer(TransferError::Header(_) | TransferError::End)
+            | LinkError::Snapshot(
+                RdbError::UnsupportedType { .. }
+                | RdbError::Version(_)
+                | RdbError::Refused(_)
+                | RdbError::Magic(_)
+                | RdbError::Corrupt { .. }
+                | RdbError::Checksum { .. },
             ) => return REFUSED_SNAPSHOT_RETRY,
             LinkError::RoleChanged
             | LinkError::Io { .. }
             | LinkError::Silent { .. }
             | LinkError::Handshake(_)
-            | LinkError::Transfer(_)
-            | LinkError::Snapshot(_) => {}
+            | LinkError::Transfer(TransferError::Aborted(_))
+            | LinkError::Snapshot(RdbError::Read { .. } | RdbError::Truncated { .. }) => {}
         }
         wait
     }
@@ -287,7 +302,6 @@ impl Link {
             }
         }
         self.distrust = Trust::History;
-        self.retry = FIRST_RETRY;
         self.set_state(&target, LinkState::Connected);
         self.stream(&target, wire)
     }

@@ -16,6 +16,10 @@ use crate::{
 const MAX_UNAPPLIED_BYTES: u64 = 2 * 1024 * 1024 * 1024;
 /// Commands applied under one lock.
 const MAX_COMMANDS_PER_LOCK: usize = 512;
+/// Failed commands that are logged one by one; of the others in the same second only the number is.
+const MAX_COMPLAINTS_PER_SECOND: u64 = 10;
+/// Bytes of a failed command's name and of its error that are logged.
+const MAX_SHOWN_BYTES: usize = 128;
 
 impl Link {
     /// Applies the stream until the link ends.
@@ -30,15 +34,13 @@ impl Link {
             timeout,
         } = wire;
         let mut buffer = StreamBuffer::new(unread);
-        let mut session = Session::internal();
-        session.db = self
-            .locked(target, |state| state.core.replication.stream_db())?
-            .unwrap_or(0);
+        let db = self.locked(target, |state| state.core.replication.stream_db())?;
+        let mut applier = Applier::new(db.unwrap_or(0));
         let mut last_ack_ms = i64::MIN / 2;
         let mut last_data_ms = clock::monotonic_ms();
         let doing = "following the master";
         loop {
-            let ack = self.apply(target, &mut buffer, &mut session)?;
+            let ack = self.apply(target, &mut buffer, &mut applier)?;
             let now_ms = clock::monotonic_ms();
             if ack == Ack::Asked || now_ms - last_ack_ms >= ACK_PERIOD.as_millis() as i64 {
                 last_ack_ms = now_ms;
@@ -74,21 +76,20 @@ impl Link {
         &self,
         target: &Target,
         buffer: &mut StreamBuffer,
-        session: &mut Session,
+        applier: &mut Applier,
     ) -> Result<Ack, LinkError> {
-        let mut ack = Ack::NotAsked;
-        let mut replies = Vec::new();
+        applier.ack = Ack::NotAsked;
         loop {
             let more = self.locked(target, |state| {
                 state.begin_batch();
                 // The master decides what has expired: its commands see every key.
                 let now_ms = state.now_ms();
                 state.keyspace.set_context(now_ms, ExpiryRule::Ignore);
-                let more = apply_some(state, buffer, session, &mut replies, &mut ack);
+                let more = applier.apply_some(state, buffer);
                 let now_ms = clock::monotonic_ms();
                 let replication = &mut state.core.replication;
                 replication.append_raw(buffer.applied());
-                replication.set_stream_db(Some(session.db));
+                replication.set_stream_db(Some(applier.session.db));
                 let offset = replication.offset();
                 if let Some(following) = replication.following_mut() {
                     following.last_io_ms = Some(now_ms);
@@ -98,12 +99,13 @@ impl Link {
                 more
             })?;
             buffer.drop_applied();
+            applier.complaints.tell(clock::monotonic_ms());
             match more? {
                 Taken::Command => {}
                 Taken::NeedMore if buffer.unapplied_bytes() > MAX_UNAPPLIED_BYTES => {
                     return Err(resp::ProtocolError::TooBigRequest.into());
                 }
-                Taken::NeedMore => return Ok(ack),
+                Taken::NeedMore => return Ok(applier.ack),
             }
         }
     }
@@ -124,36 +126,95 @@ enum Ack {
     NotAsked,
 }
 
-/// Runs as many commands as one lock may; answers whether there may be more.
-fn apply_some(
-    state: &mut State,
-    buffer: &mut StreamBuffer,
-    session: &mut Session,
-    replies: &mut Vec<u8>,
-    ack: &mut Ack,
-) -> Result<Taken, resp::ProtocolError> {
-    for _ in 0..MAX_COMMANDS_PER_LOCK {
-        if buffer.take()? == Taken::NeedMore {
-            return Ok(Taken::NeedMore);
-        }
-        let args = buffer.args();
-        let word = |i: usize, name: &str| args.get(i).is_some_and(|arg| is(arg, name));
-        if word(0, "REPLCONF") {
-            if word(1, "GETACK") {
-                *ack = Ack::Asked;
-            }
-        } else {
-            replies.clear();
-            let _verdict = state.execute(session, args, replies, Origin::Master);
-            if replies.first() == Some(&b'-') {
-                let error = replies.escape_ascii().to_string();
-                let command = args.get(0).unwrap_or_default().escape_ascii().to_string();
-                tracing::error!(command, error, "a command of the master failed here");
-            }
-        }
-        if session.transaction.is_none() {
-            buffer.mark_applied();
+/// Runs the master's commands in a session of its own.
+struct Applier {
+    session: Session,
+    replies: Vec<u8>,
+    ack: Ack,
+    complaints: Complaints,
+}
+
+impl Applier {
+    fn new(db: u32) -> Self {
+        let mut session = Session::internal();
+        session.db = db;
+        Self {
+            session,
+            replies: Vec::new(),
+            ack: Ack::NotAsked,
+            complaints: Complaints::default(),
         }
     }
-    Ok(Taken::Command)
+
+    /// Runs as many commands as one lock may; answers whether there may be more.
+    fn apply_some(
+        &mut self,
+        state: &mut State,
+        buffer: &mut StreamBuffer,
+    ) -> Result<Taken, resp::ProtocolError> {
+        for _ in 0..MAX_COMMANDS_PER_LOCK {
+            if buffer.take()? == Taken::NeedMore {
+                return Ok(Taken::NeedMore);
+            }
+            let args = buffer.args();
+            let word = |i: usize, name: &str| args.get(i).is_some_and(|arg| is(arg, name));
+            if word(0, "REPLCONF") {
+                if word(1, "GETACK") {
+                    self.ack = Ack::Asked;
+                }
+            } else {
+                self.replies.clear();
+                let _verdict =
+                    state.execute(&mut self.session, args, &mut self.replies, Origin::Master);
+                if self.replies.first() == Some(&b'-') {
+                    let command = args.get(0).unwrap_or_default();
+                    self.complaints.add(command, &self.replies);
+                }
+            }
+            if self.session.transaction.is_none() {
+                buffer.mark_applied();
+            }
+        }
+        Ok(Taken::Command)
+    }
+}
+
+/// Commands of the master that failed here, on their way to the log: a master that sends nothing else must not fill
+/// the disk with complaints.
+#[derive(Default)]
+struct Complaints {
+    waiting: Vec<(String, String)>,
+    left_out: u64,
+    second: i64,
+    told: u64,
+}
+
+impl Complaints {
+    fn add(&mut self, command: &[u8], error: &[u8]) {
+        if self.waiting.len() as u64 + self.told >= MAX_COMPLAINTS_PER_SECOND {
+            self.left_out += 1;
+            return;
+        }
+        let shown = |bytes: &[u8]| {
+            let cut = &bytes[..bytes.len().min(MAX_SHOWN_BYTES)];
+            cut.trim_ascii_end().escape_ascii().to_string()
+        };
+        self.waiting.push((shown(command), shown(error)));
+    }
+
+    /// Writes what there is to the log. Called without the engine's lock.
+    fn tell(&mut self, now_ms: i64) {
+        for (command, error) in self.waiting.drain(..) {
+            self.told += 1;
+            tracing::error!(command, error, "a command of the master failed here");
+        }
+        let second = now_ms / 1000;
+        if second != self.second {
+            (self.second, self.told) = (second, 0);
+            let more = std::mem::take(&mut self.left_out);
+            if more > 0 {
+                tracing::error!(more, "commands of the master failed here");
+            }
+        }
+    }
 }
