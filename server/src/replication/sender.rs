@@ -34,6 +34,8 @@ const SEND_BYTES: usize = 256 * 1024;
 const READ_BYTES: usize = 4 * 1024;
 /// Time between newlines that keep a waiting replica from timing us out.
 const KEEP_ALIVE: Duration = Duration::from_secs(1);
+/// How often a replica that takes nothing is compared with its limit.
+const LIMIT_CHECK: Duration = Duration::from_millis(100);
 
 /// A connection that asked to become a replica's link.
 pub struct Handover<S> {
@@ -267,7 +269,7 @@ impl Sender {
     ) -> Result<(), LinkError> {
         while let Some(chunk) = feed.next().await? {
             let silent = self.engine.lock().core.config.replication.timeout;
-            let write = writer.write_all(&chunk);
+            let write = self.write(writer, &chunk);
             timeout(silent, write)
                 .await
                 .map_err(|_| LinkError::Silent)??;
@@ -275,6 +277,24 @@ impl Sender {
             self.check_behind()?;
         }
         Ok(())
+    }
+
+    /// Writes to a replica; one that takes nothing must not make the backlog grow beyond its limit meanwhile.
+    async fn write<W: AsyncWrite + Unpin>(
+        &self,
+        writer: &mut W,
+        bytes: &[u8],
+    ) -> Result<(), LinkError> {
+        let mut write = std::pin::pin!(writer.write_all(bytes));
+        loop {
+            match timeout(LIMIT_CHECK, write.as_mut()).await {
+                Ok(written) => return Ok(written?),
+                Err(_) => {
+                    self.check_open()?;
+                    self.check_behind()?;
+                }
+            }
+        }
     }
 
     /// The stream that waits for a replica while it gets its snapshot is bounded too.
@@ -334,7 +354,9 @@ impl Sender {
                 }
                 continue;
             }
-            writer.write_all(&bytes).await?;
+            timeout(silence, self.write(&mut writer, &bytes))
+                .await
+                .map_err(|_| LinkError::Silent)??;
             if last_write.elapsed() > KEEP_ALIVE {
                 last_write = Instant::now();
                 self.check_alive(silence)?;
@@ -435,12 +457,14 @@ impl Sender {
             .and_then(resp::parse_i64)
             .and_then(|n| u64::try_from(n).ok());
         let mut state = self.engine.lock();
+        let end = state.core.replication.offset();
         let Some(replica) = state.core.replication.replica_mut(self.handle.id) else {
             return;
         };
         replica.acked_ms = clock::monotonic_ms();
         if let Some(offset) = offset {
-            replica.acked = offset;
+            // Nobody can hold more than there is.
+            replica.acked = offset.min(end);
         }
         if replica.state == ReplicaState::SendBulk {
             replica.state = ReplicaState::Online;
