@@ -118,6 +118,28 @@ mod tests {
         assert!(AcceptedTokens::parse("\n").check(&shown("")).is_err());
     }
 
+    proptest::proptest! {
+        #[test]
+        fn any_file_and_any_header_are_read_or_refused(
+            file in "(\\PC|[ \t\r\n]){0,40}",
+            header in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..40),
+            scheme: bool,
+        ) {
+            let accepted = AcceptedTokens::parse(&file);
+            let header = if scheme { [SCHEME.as_bytes(), &header].concat() } else { header };
+            let mut metadata = MetadataMap::new();
+            if let Ok(value) = MetadataValue::try_from(header.as_slice()) {
+                metadata.insert(HEADER, value);
+            }
+            let shown = header.strip_prefix(SCHEME.as_bytes());
+            let mut lines = file.lines().map(str::trim).filter(|line| !line.is_empty());
+            let known = shown.is_some_and(|shown| lines.any(|line| line.as_bytes() == shown));
+            let accepts = accepted.check(&metadata).is_ok();
+            // A token that no header can carry is of no use, but harmless.
+            proptest::prop_assert!(accepts <= known);
+        }
+    }
+
     #[test]
     fn a_token_is_not_shown_by_debug() {
         let token = BearerToken::new("secret").unwrap();

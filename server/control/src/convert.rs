@@ -365,4 +365,6 @@ impl proto::State {
 }
 
 #[cfg(test)]
+mod hostile_tests;
+#[cfg(test)]
 mod tests;

@@ -155,6 +155,7 @@ fn decode(text: &str) -> Option<MemberState> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use replset::{Incarnation, MemberId, Promised, Term};
 
     use super::*;
@@ -208,5 +209,31 @@ mod tests {
         ));
         drop(first);
         assert!(StateFile::open(dir.path()).is_ok());
+    }
+
+    proptest! {
+        /// No bytes are taken for a promise but those that were written.
+        #[test]
+        fn a_file_with_a_changed_byte_is_never_believed(
+            term: u64, at in any::<prop::sample::Index>(), to: u8, cut in any::<prop::sample::Index>(),
+        ) {
+            let good = encode(&state(term)).unwrap();
+            prop_assert_eq!(decode(&good), Some(state(term)));
+            let mut bytes = good.clone().into_bytes();
+            let at = at.index(bytes.len());
+            bytes[at] = to;
+            if let Ok(text) = String::from_utf8(bytes) {
+                prop_assert!(text == good || decode(&text).is_none());
+            }
+            let cut = cut.index(good.len());
+            prop_assert_eq!(decode(&good[..cut]), None);
+        }
+
+        /// A body that is no state is none, even under a right sum.
+        #[test]
+        fn rubbish_with_a_right_sum_is_not_believed(body in "\\PC{0,200}") {
+            prop_assert_eq!(decode(&body), None);
+            prop_assert_eq!(decode(&format!("{}\n{body}", digest(&body))), None);
+        }
     }
 }

@@ -274,6 +274,8 @@ fn text(line: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const ID: &str = "0123456789abcdef0123456789abcdef01234567";
@@ -397,6 +399,99 @@ mod tests {
             "$5",
         ] {
             assert!(machine.on_line(line.as_bytes()).is_err(), "{line}");
+        }
+    }
+
+    /// Lines that look enough like a master's to get far.
+    fn line() -> impl Strategy<Value = Vec<u8>> {
+        let word = prop_oneof![
+            prop::sample::select(vec![
+                "+PONG",
+                "+OK",
+                "+CONTINUE",
+                "+FULLRESYNC",
+                "-ERR",
+                "-NOAUTH",
+                "-NOMASTERLINK",
+                "-LOADING",
+                "-NOPERM",
+                "-ERR unknown command",
+                "$5",
+                "*1",
+                ":1",
+                "",
+                "0",
+                "-1",
+                "9223372036854775807",
+                "9223372036854775808",
+                ID,
+            ])
+            .prop_map(|word| word.as_bytes().to_vec()),
+            prop::collection::vec(any::<u8>(), 0..50),
+        ];
+        prop::collection::vec(word, 0..4).prop_map(|words| words.join(&b' '))
+    }
+
+    fn settings() -> impl Strategy<Value = Settings> {
+        let bytes = || prop::collection::vec(any::<u8>(), 0..8);
+        let offset = prop::option::of(prop_oneof![any::<u64>(), Just(u64::MAX), Just(0)]);
+        (bytes(), bytes(), bytes(), offset, any::<bool>()).prop_map(
+            |(user, password, announce_ip, offset, takeover)| Settings {
+                user,
+                password,
+                listening_port: 6380,
+                announce_ip,
+                position: offset.map(|offset| Position {
+                    id: ReplId::parse(ID.as_bytes()).unwrap(),
+                    offset,
+                }),
+                failover: if takeover {
+                    Takeover::Requested
+                } else {
+                    Takeover::No
+                },
+            },
+        )
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(1000))]
+
+        /// Whatever a master says: the machine ends, says only requests, and continues only a
+        /// history that there is.
+        #[test]
+        fn any_conversation_ends_in_an_action_or_an_error(
+            settings in settings(), lines in prop::collection::vec(line(), 1..12),
+        ) {
+            let has_data = settings.position.is_some();
+            let (mut machine, first) = Handshake::start(settings);
+            let mut said = first;
+            for line in lines {
+                match machine.on_line(&line) {
+                    Ok(Action::Send(bytes)) => said.extend_from_slice(&bytes),
+                    Ok(Action::Wait) => {}
+                    Ok(Action::Continue(_)) => {
+                        prop_assert!(has_data);
+                        break;
+                    }
+                    Ok(Action::FullSync(position)) => {
+                        prop_assert!(i64::try_from(position.offset).is_ok());
+                        break;
+                    }
+                    Ok(Action::FullSyncWithoutOffset) => break,
+                    Err(error) => {
+                        prop_assert!(error.to_string().len() < 1000, "{}", error);
+                        break;
+                    }
+                }
+            }
+            let mut parser = resp::RequestParser::new(resp::Limits::AUTHENTICATED);
+            while !said.is_empty() {
+                let Ok(resp::Parsed::Request { consumed }) = parser.parse(&said) else {
+                    return Err(TestCaseError::fail("not a row of requests"));
+                };
+                said.drain(..consumed);
+            }
         }
     }
 }

@@ -110,6 +110,8 @@ impl StreamBuffer {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn fill(buffer: &mut StreamBuffer, bytes: &[u8]) {
@@ -154,5 +156,69 @@ mod tests {
     fn rubbish_is_an_error() {
         let mut buffer = StreamBuffer::new(b"*1\r\nxPING\r\n".to_vec());
         assert!(buffer.take().is_err());
+    }
+
+    fn piece() -> impl Strategy<Value = Vec<u8>> {
+        let known: Vec<&[u8]> = vec![
+            b"*1\r\n$4\r\nPING\r\n",
+            b"*1\r\n$5\r\nMULTI\r\n",
+            b"*1\r\n$4\r\nEXEC\r\n",
+            b"\r\n",
+            b"*0\r\n",
+            b"*2\r\n$3\r\nGET\r\n$1\r\nk\r\n",
+            b"*-1\r\n",
+            b"*2147483647\r\n",
+            b"$536870912\r\n",
+            b"inline word\r\n",
+            b"*",
+            b"$",
+        ];
+        prop_oneof![
+            8 => prop::sample::select(known).prop_map(<[u8]>::to_vec),
+            1 => prop::collection::vec(any::<u8>(), 0..20),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(1000))]
+
+        /// However the stream is cut, the same commands come out, and what is forwarded are its own
+        /// bytes up to the end of an applied command.
+        #[test]
+        fn any_stream_is_taken_the_same_way_however_it_is_cut(
+            pieces in prop::collection::vec(piece(), 0..12), step in 1usize..40,
+        ) {
+            let stream = pieces.concat();
+            let run = |step: usize| {
+                let mut buffer = StreamBuffer::new(Vec::new());
+                let (mut commands, mut forwarded, mut open) = (Vec::new(), Vec::new(), false);
+                for chunk in stream.chunks(step) {
+                    fill(&mut buffer, chunk);
+                    loop {
+                        match buffer.take() {
+                            Ok(Taken::Command) => {}
+                            Ok(Taken::NeedMore) => break,
+                            Err(error) => return (commands, Err(error)),
+                        }
+                        let words: Vec<Vec<u8>> = buffer.args().iter().map(<[u8]>::to_vec).collect();
+                        open = match words[0].as_slice() {
+                            b"MULTI" => true,
+                            b"EXEC" => false,
+                            _ => open,
+                        };
+                        commands.push(words);
+                        if !open {
+                            buffer.mark_applied();
+                        }
+                    }
+                    forwarded.extend_from_slice(buffer.applied());
+                    buffer.drop_applied();
+                }
+                assert!(stream.starts_with(&forwarded));
+                assert_eq!(forwarded.len() as u64 + buffer.unapplied_bytes(), stream.len() as u64);
+                (commands, Ok(()))
+            };
+            prop_assert_eq!(run(step), run(stream.len().max(1)));
+        }
     }
 }

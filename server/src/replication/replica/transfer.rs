@@ -113,6 +113,8 @@ pub fn take_mark<R: Read>(
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const MARK: &[u8; MARK_BYTES] = b"0123456789012345678901234567890123456789";
@@ -160,5 +162,38 @@ mod tests {
         );
         let wrong = take_mark(MARK, vec![b'x'; 50], &mut io::empty()).unwrap();
         assert_eq!(wrong, Err(TransferError::End));
+    }
+
+    proptest! {
+        #[test]
+        fn any_line_before_a_snapshot_is_read_or_refused(
+            line in prop_oneof![
+                prop::collection::vec(any::<u8>(), 0..60),
+                "[$]-?[0-9]{0,25}".prop_map(String::into_bytes),
+                prop::collection::vec(any::<u8>(), 38..43).prop_map(|mark| [b"$EOF:", mark.as_slice()].concat()),
+            ],
+        ) {
+            match header(&line) {
+                Ok(Some(Framing::Length(length))) => prop_assert!(i64::try_from(length).is_ok()),
+                Ok(Some(Framing::Mark(mark))) => prop_assert_eq!(&line[5..], &mark[..]),
+                Ok(None) => prop_assert!(line.is_empty()),
+                Err(error) => prop_assert!(error.to_string().len() < 1000),
+            }
+        }
+
+        #[test]
+        fn what_follows_a_snapshot_is_its_mark_or_refused(
+            behind in prop::collection::vec(any::<u8>(), 0..100), good: bool, taken in 0usize..150,
+        ) {
+            let bytes = if good { [&MARK[..], &behind].concat() } else { behind };
+            let (rest, mut source) = bytes.split_at(taken.min(bytes.len()));
+            match take_mark(MARK, rest.to_vec(), &mut source) {
+                Ok(Ok(stream)) => {
+                    prop_assert_eq!([&MARK[..], &stream, source].concat(), bytes);
+                }
+                Ok(Err(_)) => prop_assert!(!bytes.starts_with(MARK)),
+                Err(_) => prop_assert!(bytes.len() < MARK_BYTES),
+            }
+        }
     }
 }
