@@ -184,6 +184,14 @@ fn lengths_that_are_only_announced_take_no_memory() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// How a server says that it takes no more.
+const REFUSALS: [ErrorKind; 4] = [
+    ErrorKind::WouldBlock,
+    ErrorKind::TimedOut,
+    ErrorKind::ConnectionReset,
+    ErrorKind::BrokenPipe,
+];
+
 fn send_as_much_as_possible(port: u16, piece: &[u8], most: usize) -> anyhow::Result<TcpStream> {
     let address = SocketAddr::from(([127, 0, 0, 1], port));
     let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(5))?;
@@ -193,14 +201,9 @@ fn send_as_much_as_possible(port: u16, piece: &[u8], most: usize) -> anyhow::Res
     while sent < most {
         match stream.write(&block) {
             Ok(count) => sent += count,
-            Err(error) => match error.kind() {
-                // It takes no more as long as its answers are not read, or has closed: both are good.
-                ErrorKind::WouldBlock
-                | ErrorKind::TimedOut
-                | ErrorKind::ConnectionReset
-                | ErrorKind::BrokenPipe => break,
-                _ => return Err(error.into()),
-            },
+            // It takes no more as long as its answers are not read, or has closed: both are good.
+            Err(error) if REFUSALS.contains(&error.kind()) => break,
+            Err(error) => return Err(error.into()),
         }
     }
     Ok(stream)

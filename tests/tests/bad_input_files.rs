@@ -168,6 +168,28 @@ fn config(folder: &Path, content: &[u8]) -> anyhow::Result<PathBuf> {
     Ok(path)
 }
 
+/// A file, where it is wrong, and a part of what is said about it.
+const BAD_CONFIGURATIONS: &[(&[u8], &str, &str)] = &[
+    (
+        b"# good\nport 7000\nreplicaoff 127.0.0.1 1\n",
+        "redis.conf, line 3",
+        "did you mean 'replicaof'?",
+    ),
+    (b"port seven\n", "redis.conf, line 1", "port"),
+    (b"port 70000\n", "redis.conf, line 1", "port"),
+    (b"requirepass \"open\n", "redis.conf, line 1", "quotes"),
+    (b"maxmemory 12parsecs\n", "redis.conf, line 1", "maxmemory"),
+    (b"save 900\n", "redis.conf, line 1", "save"),
+    (b"replicaof 127.0.0.1\n", "redis.conf, line 1", "replicaof"),
+    (
+        b"appendonly yes\n",
+        "redis.conf, line 1",
+        "keep 'appendonly no'",
+    ),
+    (b"include /no/such/file.conf\n", "/no/such/file.conf", ""),
+    (b"\xff\xfe\0port\n", "redis.conf", ""),
+];
+
 #[test]
 fn a_configuration_that_cannot_be_used_is_named_with_line_and_cure() -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
@@ -182,26 +204,7 @@ fn a_configuration_that_cannot_be_used_is_named_with_line_and_cure() -> anyhow::
         text.contains("Cannot read the configuration file"),
         "{text}"
     );
-    for (content, line, problem) in [
-        (
-            &b"# good\nport 7000\nreplicaoff 127.0.0.1 1\n"[..],
-            "redis.conf, line 3",
-            "did you mean 'replicaof'?",
-        ),
-        (b"port seven\n", "redis.conf, line 1", "port"),
-        (b"port 70000\n", "redis.conf, line 1", "port"),
-        (b"requirepass \"open\n", "redis.conf, line 1", "quotes"),
-        (b"maxmemory 12parsecs\n", "redis.conf, line 1", "maxmemory"),
-        (b"save 900\n", "redis.conf, line 1", "save"),
-        (b"replicaof 127.0.0.1\n", "redis.conf, line 1", "replicaof"),
-        (
-            b"appendonly yes\n",
-            "redis.conf, line 1",
-            "keep 'appendonly no'",
-        ),
-        (b"include /no/such/file.conf\n", "/no/such/file.conf", ""),
-        (b"\xff\xfe\0port\n", "redis.conf", ""),
-    ] {
+    for (content, line, problem) in BAD_CONFIGURATIONS {
         let path = config(folder.path(), content)?;
         let text = refuses_config(&path.display().to_string())?;
         let shown = content.escape_ascii();
@@ -209,7 +212,7 @@ fn a_configuration_that_cannot_be_used_is_named_with_line_and_cure() -> anyhow::
             text.contains(line) && text.contains(problem),
             "{shown}: {text}"
         );
-        assert_eq!(fs::read(&path)?, content);
+        assert_eq!(&fs::read(&path)?, content);
     }
     Ok(())
 }

@@ -25,6 +25,8 @@ const FLOOD_BYTES: usize = 256 * 1024 * 1024;
 const KEYS: usize = 1000;
 
 type Play = fn(&mut Peer) -> io::Result<()>;
+/// What the master does, what the replica says about it, and how.
+type Case = (&'static str, &'static str, Play);
 
 /// A server with data, which it must keep.
 struct Victim {
@@ -87,7 +89,7 @@ impl Victim {
     }
 }
 
-fn meet_all(cases: &[(&str, &str, Play)]) -> anyhow::Result<()> {
+fn meet_all(cases: &[Case]) -> anyhow::Result<()> {
     let mut victim = Victim::start()?;
     for (name, complaint, play) in cases {
         victim.meets(name, complaint, *play)?;
@@ -95,259 +97,263 @@ fn meet_all(cases: &[(&str, &str, Play)]) -> anyhow::Result<()> {
     victim.recovers()
 }
 
-#[test]
-fn rubbish_in_the_handshake_costs_nothing() -> anyhow::Result<()> {
-    meet_all(&[
-        ("closes at once", "waiting for the master's answer", |_| {
-            Ok(())
-        }),
-        (
-            "speaks HTTP",
-            "unexpected answer to PING: HTTP/1.1 400 Bad Request",
-            |peer| {
-                peer.request()?;
-                peer.send("HTTP/1.1 400 Bad Request\r\n\r\n")
-            },
-        ),
-        ("sends a line without end", "a line without end", |peer| {
-            peer.flood(b"x", FLOOD_BYTES)
-        }),
-        ("sends zeros without end", "a line without end", |peer| {
-            peer.flood(b"\0", FLOOD_BYTES)
-        }),
-        (
-            "answers PING with an error",
-            "the master is not ready: -ERR go away",
-            |peer| {
-                peer.request()?;
-                peer.send("-ERR go away\r\n")
-            },
-        ),
-        (
-            "answers REPLCONF with a bulk",
-            "unexpected answer to REPLCONF: $3",
-            |peer| {
-                peer.until("REPLCONF")?;
-                peer.send("$3\r\nfoo\r\n")?;
-                peer.hold()
-            },
-        ),
-        (
-            "answers PSYNC with a number",
-            "unexpected answer to PSYNC: :1",
-            |peer| {
-                peer.until("PSYNC")?;
-                peer.send(":1\r\n")
-            },
-        ),
-        (
-            "gives a history without a name",
-            "unexpected answer to PSYNC: +FULLRESYNC",
-            |peer| {
-                peer.until("PSYNC")?;
-                peer.send("+FULLRESYNC\r\n")
-            },
-        ),
-        (
-            "gives a negative offset",
-            "unexpected answer to PSYNC: +FULLRESYNC",
-            |peer| {
-                peer.until("PSYNC")?;
-                peer.send(format!("+FULLRESYNC {ID} -1000\r\n"))
-            },
-        ),
-        (
-            "continues a history with half a name",
-            "unexpected answer to PSYNC: +CONTINUE 0123",
-            |peer| {
-                peer.until("PSYNC")?;
-                peer.send("+CONTINUE 0123\r\n")
-            },
-        ),
-    ])
-}
+const IN_THE_HANDSHAKE: &[Case] = &[
+    ("closes at once", "waiting for the master's answer", |_| {
+        Ok(())
+    }),
+    (
+        "speaks HTTP",
+        "unexpected answer to PING: HTTP/1.1 400 Bad Request",
+        |peer| {
+            peer.request()?;
+            peer.send("HTTP/1.1 400 Bad Request\r\n\r\n")
+        },
+    ),
+    ("sends a line without end", "a line without end", |peer| {
+        peer.flood(b"x", FLOOD_BYTES)
+    }),
+    ("sends zeros without end", "a line without end", |peer| {
+        peer.flood(b"\0", FLOOD_BYTES)
+    }),
+    (
+        "answers PING with an error",
+        "the master is not ready: -ERR go away",
+        |peer| {
+            peer.request()?;
+            peer.send("-ERR go away\r\n")
+        },
+    ),
+    (
+        "answers REPLCONF with a bulk",
+        "unexpected answer to REPLCONF: $3",
+        |peer| {
+            peer.until("REPLCONF")?;
+            peer.send("$3\r\nfoo\r\n")?;
+            peer.hold()
+        },
+    ),
+    (
+        "answers PSYNC with a number",
+        "unexpected answer to PSYNC: :1",
+        |peer| {
+            peer.until("PSYNC")?;
+            peer.send(":1\r\n")
+        },
+    ),
+    (
+        "gives a history without a name",
+        "unexpected answer to PSYNC: +FULLRESYNC",
+        |peer| {
+            peer.until("PSYNC")?;
+            peer.send("+FULLRESYNC\r\n")
+        },
+    ),
+    (
+        "gives a negative offset",
+        "unexpected answer to PSYNC: +FULLRESYNC",
+        |peer| {
+            peer.until("PSYNC")?;
+            peer.send(format!("+FULLRESYNC {ID} -1000\r\n"))
+        },
+    ),
+    (
+        "continues a history with half a name",
+        "unexpected answer to PSYNC: +CONTINUE 0123",
+        |peer| {
+            peer.until("PSYNC")?;
+            peer.send("+CONTINUE 0123\r\n")
+        },
+    ),
+];
 
 #[test]
-fn rubbish_in_the_transfer_leaves_the_old_data() -> anyhow::Result<()> {
-    meet_all(&[
-        (
-            "aborts",
-            "the master aborted the synchronization: -ERR no",
-            |peer| {
-                peer.announce_full_sync()?;
-                peer.send("-ERR no disk\r\n")
-            },
-        ),
-        (
-            "gives no length",
-            "expected the length of a snapshot",
-            |peer| {
-                peer.announce_full_sync()?;
-                peer.send("$what\r\n")
-            },
-        ),
-        (
-            "gives a negative length",
-            "expected the length of a snapshot",
-            |peer| {
-                peer.announce_full_sync()?;
-                peer.send("$-1\r\n")
-            },
-        ),
-        (
-            "gives a length beyond numbers",
-            "expected the length of a snapshot",
-            |peer| {
-                peer.announce_full_sync()?;
-                peer.send("$99999999999999999999999\r\n")
-            },
-        ),
-        ("sends no snapshot", "not an RDB file", |peer| {
+fn rubbish_in_the_handshake_costs_nothing() -> anyhow::Result<()> {
+    meet_all(IN_THE_HANDSHAKE)
+}
+
+const IN_THE_TRANSFER: &[Case] = &[
+    (
+        "aborts",
+        "the master aborted the synchronization: -ERR no",
+        |peer| {
             peer.announce_full_sync()?;
-            peer.send("$9223372036854775807\r\n")?;
-            peer.flood(b"rubbish!", FLOOD_BYTES)
-        }),
-        (
-            "announces what it does not send",
-            "the snapshot ends in the middle",
-            |peer| {
-                peer.announce_full_sync()?;
-                // A string of 2 GiB, of which one byte comes.
-                peer.send("$4000000000\r\nREDIS0010\0\x03key")?;
-                peer.send(b"\x80\x7f\xff\xff\xffx")
-            },
-        ),
-        (
-            "announces a compressed giant",
-            "invalid LZF compressed string",
-            |peer| {
-                peer.announce_full_sync()?;
-                // 5 bytes that say they are 2 GiB.
-                let packed = b"\0\x03key\xc3\x05\x80\x7f\xff\xff\xff\0x\0x\0";
-                let snapshot = snapshot(packed);
-                peer.send(format!("${}\r\n", snapshot.len()))?;
-                peer.send(snapshot)
-            },
-        ),
-        (
-            "announces a collection of many",
-            "the snapshot ends in the middle",
-            |peer| {
-                peer.announce_full_sync()?;
-                // A set of 2^60 members, of which two come.
-                peer.send("$4000000000\r\nREDIS0010\x02\x03key")?;
-                peer.send(b"\x81\x10\0\0\0\0\0\0\0\x01a\x01b")
-            },
-        ),
-        (
-            "stops in the middle",
-            "the snapshot ends in the middle",
-            |peer| {
-                let snapshot = snapshot(b"\0\x03key\x05value\0\x03kex\x05value");
-                peer.announce_full_sync()?;
-                peer.send(format!("${}\r\n", snapshot.len()))?;
-                peer.send(&snapshot[..snapshot.len() - 12])
-            },
-        ),
-        (
-            "sends a shorter snapshot than announced",
-            "does not end where the master said",
-            |peer| {
-                let snapshot = snapshot(b"\0\x03key\x05value");
-                peer.announce_full_sync()?;
-                peer.send(format!("${}\r\n", snapshot.len() + 100))?;
-                peer.send(snapshot)?;
-                peer.send([0; 100])
-            },
-        ),
-        (
-            "ends with another mark",
-            "does not end where the master said",
-            |peer| {
-                peer.announce_full_sync()?;
-                peer.send(format!("$EOF:{ID}\r\n"))?;
-                peer.send(snapshot(b"\0\x03key\x05value"))?;
-                peer.send("x".repeat(40))
-            },
-        ),
-        ("has a wrong checksum", "wrong checksum", |peer| {
-            let mut snapshot = snapshot(b"\0\x03key\x05value");
-            let end = snapshot.len();
-            snapshot[end - 8..].fill(1);
+            peer.send("-ERR no disk\r\n")
+        },
+    ),
+    (
+        "gives no length",
+        "expected the length of a snapshot",
+        |peer| {
+            peer.announce_full_sync()?;
+            peer.send("$what\r\n")
+        },
+    ),
+    (
+        "gives a negative length",
+        "expected the length of a snapshot",
+        |peer| {
+            peer.announce_full_sync()?;
+            peer.send("$-1\r\n")
+        },
+    ),
+    (
+        "gives a length beyond numbers",
+        "expected the length of a snapshot",
+        |peer| {
+            peer.announce_full_sync()?;
+            peer.send("$99999999999999999999999\r\n")
+        },
+    ),
+    ("sends no snapshot", "not an RDB file", |peer| {
+        peer.announce_full_sync()?;
+        peer.send("$9223372036854775807\r\n")?;
+        peer.flood(b"rubbish!", FLOOD_BYTES)
+    }),
+    (
+        "announces what it does not send",
+        "the snapshot ends in the middle",
+        |peer| {
+            peer.announce_full_sync()?;
+            // A string of 2 GiB, of which one byte comes.
+            peer.send("$4000000000\r\nREDIS0010\0\x03key")?;
+            peer.send(b"\x80\x7f\xff\xff\xffx")
+        },
+    ),
+    (
+        "announces a compressed giant",
+        "invalid LZF compressed string",
+        |peer| {
+            peer.announce_full_sync()?;
+            // 5 bytes that say they are 2 GiB.
+            let packed = b"\0\x03key\xc3\x05\x80\x7f\xff\xff\xff\0x\0x\0";
+            let snapshot = snapshot(packed);
+            peer.send(format!("${}\r\n", snapshot.len()))?;
+            peer.send(snapshot)
+        },
+    ),
+    (
+        "announces a collection of many",
+        "the snapshot ends in the middle",
+        |peer| {
+            peer.announce_full_sync()?;
+            // A set of 2^60 members, of which two come.
+            peer.send("$4000000000\r\nREDIS0010\x02\x03key")?;
+            peer.send(b"\x81\x10\0\0\0\0\0\0\0\x01a\x01b")
+        },
+    ),
+    (
+        "stops in the middle",
+        "the snapshot ends in the middle",
+        |peer| {
+            let snapshot = snapshot(b"\0\x03key\x05value\0\x03kex\x05value");
+            peer.announce_full_sync()?;
+            peer.send(format!("${}\r\n", snapshot.len()))?;
+            peer.send(&snapshot[..snapshot.len() - 12])
+        },
+    ),
+    (
+        "sends a shorter snapshot than announced",
+        "does not end where the master said",
+        |peer| {
+            let snapshot = snapshot(b"\0\x03key\x05value");
+            peer.announce_full_sync()?;
+            peer.send(format!("${}\r\n", snapshot.len() + 100))?;
+            peer.send(snapshot)?;
+            peer.send([0; 100])
+        },
+    ),
+    (
+        "ends with another mark",
+        "does not end where the master said",
+        |peer| {
+            peer.announce_full_sync()?;
+            peer.send(format!("$EOF:{ID}\r\n"))?;
+            peer.send(snapshot(b"\0\x03key\x05value"))?;
+            peer.send("x".repeat(40))
+        },
+    ),
+    ("has a wrong checksum", "wrong checksum", |peer| {
+        let mut snapshot = snapshot(b"\0\x03key\x05value");
+        let end = snapshot.len();
+        snapshot[end - 8..].fill(1);
+        peer.announce_full_sync()?;
+        peer.send(format!("${}\r\n", snapshot.len()))?;
+        peer.send(snapshot)
+    }),
+    (
+        "has a value of an unknown type",
+        "key 'orders' in database 0 holds a stream (RDB type 21)",
+        |peer| {
+            let snapshot = snapshot(b"\0\x03key\x05value\x15\x06orders\x00\x00\x00");
             peer.announce_full_sync()?;
             peer.send(format!("${}\r\n", snapshot.len()))?;
             peer.send(snapshot)
-        }),
-        (
-            "has a value of an unknown type",
-            "key 'orders' in database 0 holds a stream (RDB type 21)",
-            |peer| {
-                let snapshot = snapshot(b"\0\x03key\x05value\x15\x06orders\x00\x00\x00");
-                peer.announce_full_sync()?;
-                peer.send(format!("${}\r\n", snapshot.len()))?;
-                peer.send(snapshot)
-            },
-        ),
-        (
-            "is from the future",
-            "cannot load RDB version REDIS0099",
-            |peer| {
-                peer.announce_full_sync()?;
-                peer.send("$100000\r\nREDIS0099")?;
-                peer.hold()
-            },
-        ),
-    ])
+        },
+    ),
+    (
+        "is from the future",
+        "cannot load RDB version REDIS0099",
+        |peer| {
+            peer.announce_full_sync()?;
+            peer.send("$100000\r\nREDIS0099")?;
+            peer.hold()
+        },
+    ),
+];
+
+#[test]
+fn rubbish_in_the_transfer_leaves_the_old_data() -> anyhow::Result<()> {
+    meet_all(IN_THE_TRANSFER)
 }
+
+const IN_THE_STREAM: &[Case] = &[
+    (
+        "speaks no protocol",
+        "the master's stream: Protocol error",
+        |peer| {
+            peer.let_continue()?;
+            peer.send("*1\r\nxPING\r\n")?;
+            peer.hold()
+        },
+    ),
+    (
+        "sends a line without end",
+        "the master's stream: Protocol error: too big inline",
+        |peer| {
+            peer.let_continue()?;
+            peer.flood(b"x", FLOOD_BYTES)
+        },
+    ),
+    (
+        "announces a giant and leaves",
+        "following the master",
+        |peer| {
+            peer.let_continue()?;
+            peer.send("*2147483647\r\n$536870912\r\nabc")
+        },
+    ),
+    (
+        "announces more than there is",
+        "the master's stream: Protocol error: invalid bulk",
+        |peer| {
+            peer.let_continue()?;
+            peer.send("*2\r\n$3\r\nGET\r\n$536870913\r\n")?;
+            peer.hold()
+        },
+    ),
+    ("never ends a transaction", "following the master", |peer| {
+        peer.let_continue()?;
+        peer.send(encode(&["MULTI"]))?;
+        peer.send(encode(&["FLUSHALL"]).repeat(10_000))
+    }),
+];
 
 #[test]
 fn rubbish_in_the_stream_changes_no_data() -> anyhow::Result<()> {
     // After such a stream a replica asks for a full copy only: each case meets one of its own.
-    let cases: [(&str, &str, Play); 5] = [
-        (
-            "speaks no protocol",
-            "the master's stream: Protocol error",
-            |peer| {
-                peer.let_continue()?;
-                peer.send("*1\r\nxPING\r\n")?;
-                peer.hold()
-            },
-        ),
-        (
-            "sends a line without end",
-            "the master's stream: Protocol error: too big inline",
-            |peer| {
-                peer.let_continue()?;
-                peer.flood(b"x", FLOOD_BYTES)
-            },
-        ),
-        (
-            "announces a giant and leaves",
-            "following the master",
-            |peer| {
-                peer.let_continue()?;
-                peer.send("*2147483647\r\n$536870912\r\nabc")
-            },
-        ),
-        (
-            "announces more than there is",
-            "the master's stream: Protocol error: invalid bulk",
-            |peer| {
-                peer.let_continue()?;
-                peer.send("*2\r\n$3\r\nGET\r\n$536870913\r\n")?;
-                peer.hold()
-            },
-        ),
-        ("never ends a transaction", "following the master", |peer| {
-            peer.let_continue()?;
-            peer.send(encode(&["MULTI"]))?;
-            peer.send(encode(&["FLUSHALL"]).repeat(10_000))
-        }),
-    ];
-    for case in cases {
-        meet_all(&[case])?;
-    }
-    Ok(())
+    IN_THE_STREAM
+        .iter()
+        .try_for_each(|case| meet_all(std::slice::from_ref(case)))
 }
 
 /// Commands that no master sends: they fail, are logged within bounds, and change nothing.
@@ -390,7 +396,8 @@ fn a_master_cannot_administer_its_replica() -> anyhow::Result<()> {
         Ok(())
     })?;
     assert!(victim.server.is_running()?);
-    assert!(victim.server.log().contains("NOPERM a master's stream"));
+    let log = victim.server.log();
+    assert!(log.matches("NOPERM a master").count() >= 7, "{log}");
     victim.recovers()
 }
 
