@@ -26,7 +26,10 @@ use crate::{
         stats::Stats,
         users::Users,
     },
-    keyspace::Keyspace,
+    keyspace::{
+        Keyspace,
+        types::hashing::{self, Seeding},
+    },
     managed::{self, DatasetOrigin, Managed, ManagedError},
     metrics,
     net::{io_threads, listener},
@@ -111,6 +114,10 @@ impl Server {
             path: dir.clone(),
             source,
         })?;
+        if hashing::install_seed(rand::random()) == Seeding::TooLate {
+            // Only where one process starts a second server: the first one's seed holds for both.
+            tracing::debug!("the hash of collections has a seed already");
+        }
         let listeners = bind_all(&config, config.net.port)?;
         let metrics = bind_all(&config, config.net.metrics_port)?;
         let threads = config.net.io_threads as usize;

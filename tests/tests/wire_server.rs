@@ -119,6 +119,36 @@ fn memory_above_the_limit_refuses_writes_but_not_deletes() -> Result<()> {
     Ok(())
 }
 
+/// Whoever knows the seed of a hash can prepare keys or members that all collide. Both hashes, of the keyspace and of
+/// collections, show in the order of a walk: equal data in two processes must come in two orders.
+#[test]
+fn hashes_have_another_seed_in_every_process() -> Result<()> {
+    let orders = |_: usize| -> Result<[Vec<String>; 5]> {
+        let server = server(&[])?;
+        let mut client = server.client()?;
+        for n in 0..700 {
+            client.run(&format!("SADD set m{n}"))?;
+            client.run(&format!("HSET hash f{n} v"))?;
+            client.run(&format!("ZADD zset 1 m{n}"))?;
+            client.run(&format!("SET key:{n} v"))?;
+        }
+        let mut walk = |command: &str| Ok::<_, anyhow::Error>(texts(&client.run(command)?));
+        Ok([
+            walk("SMEMBERS set")?,
+            walk("HKEYS hash")?,
+            walk("KEYS *")?,
+            walk("SSCAN set 0 COUNT 100")?,
+            walk("ZSCAN zset 0 COUNT 100")?,
+        ])
+    };
+    let (one, other) = (orders(1)?, orders(2)?);
+    for (index, (one, other)) in one.iter().zip(&other).enumerate() {
+        assert!(one.len() > 50, "walk {index} found {}", one.len());
+        assert_ne!(one, other, "walk {index} has the order of another process");
+    }
+    Ok(())
+}
+
 #[test]
 fn a_rewritten_configuration_starts_the_same_server_again() -> Result<()> {
     let folder = tempfile::tempdir()?;

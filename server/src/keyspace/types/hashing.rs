@@ -18,10 +18,10 @@ use foldhash::{
 
 static STATE: OnceLock<SeedableRandomState> = OnceLock::new();
 
-fn state(seed: u64) -> SeedableRandomState {
+fn state([own, common]: [u64; 2]) -> SeedableRandomState {
     static SHARED: OnceLock<SharedSeed> = OnceLock::new();
-    let shared = SHARED.get_or_init(|| SharedSeed::from_u64(seed));
-    SeedableRandomState::with_seed(seed, shared)
+    let shared = SHARED.get_or_init(|| SharedSeed::from_u64(common));
+    SeedableRandomState::with_seed(own, shared)
 }
 
 /// Whether [`install_seed`] was in time.
@@ -34,7 +34,7 @@ pub enum Seeding {
 }
 
 /// Makes `seed` (random, unknown to clients) the seed of all hashes of this process.
-pub fn install_seed(seed: u64) -> Seeding {
+pub fn install_seed(seed: [u64; 2]) -> Seeding {
     let mut installed = Seeding::TooLate;
     STATE.get_or_init(|| {
         installed = Seeding::Installed;
@@ -46,7 +46,7 @@ pub fn install_seed(seed: u64) -> Seeding {
 /// The hash of an element. All 64 bits are usable.
 #[inline]
 pub fn hash_bytes(bytes: &[u8]) -> u64 {
-    let mut hasher: FoldHasher<'static> = STATE.get_or_init(|| state(0)).build_hasher();
+    let mut hasher: FoldHasher<'static> = STATE.get_or_init(|| state([0, 0])).build_hasher();
     hasher.write(bytes);
     hasher.finish()
 }
