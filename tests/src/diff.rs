@@ -1,9 +1,16 @@
 //! Differential tests: the same commands to our server and to a real Redis, replies compared.
 //!
+//! Two replies are equal if their texts are, with three exceptions, each because nothing else can be compared:
+//! - Redis 7.0, the peer, prints scores with 17 digits and we with as many as are needed, like 7.2: our text of a score
+//!   is read, printed with 17 digits, and must then be the peer's, digit for digit;
+//! - the cursor of a scan means something to its server only: both scans are carried to their end ([`Pair::same_scan`]),
+//!   and everything they reported is compared;
+//! - the order of hashes and sets is no promise ([`Order`]).
+//!
 //! Commands come from templates: words, and placeholders (`$k`) that a seeded random sequence fills
 //! from a list of choices. A difference names the seed and prints the commands that led there.
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use redis::Value;
 
 use crate::{
@@ -67,21 +74,45 @@ impl Pair {
         self.history.push(shown.join(" "));
         let ours = self.our_client.call(words)?;
         let theirs = self.their_client.call(words)?;
-        let (mine, other) = (comparable(&ours, order), comparable(&theirs, order));
+        let mine = comparable(&ours, order, numbers_of(words));
+        let other = comparable(&theirs, order, Numbers::AsText);
+        self.ensure_same(&mine, &other)?;
+        Ok(ours)
+    }
+
+    fn ensure_same(&self, mine: &str, other: &str) -> anyhow::Result<()> {
         let from = self.history.len().saturating_sub(SHOWN_COMMANDS);
         ensure!(
             mine == other,
             "replies differ\n ours: {mine}\nRedis: {other}\nafter:\n  {}",
             self.history[from..].join("\n  ")
         );
-        Ok(ours)
+        Ok(())
+    }
+
+    /// Sends a command of the SCAN family to both, with every cursor that comes back until the end, and compares what was
+    /// reported in all. An error must come from both, and be the same.
+    pub fn same_scan<A: AsRef<[u8]>>(&mut self, words: &[A]) -> anyhow::Result<()> {
+        let shown: Vec<String> = words.iter().map(|word| shown(word.as_ref())).collect();
+        self.history.push(shown.join(" "));
+        let ours = scan_to_the_end(&mut self.our_client, words)?;
+        let theirs = scan_to_the_end(&mut self.their_client, words)?;
+        let order = order_of(&shown[0]);
+        // Redis's ZSCAN shows scores as they are stored, some as integers of 19 digits: read both.
+        let [mine, other] =
+            [ours, theirs].map(|reply| comparable(&reply, order, numbers_of(words)));
+        self.ensure_same(&mine, &other)
     }
 
     /// As [`Pair::same`] for commands without spaces inside their words, one to a line.
     pub fn script(&mut self, lines: &str) -> anyhow::Result<()> {
         for line in lines.lines().map(str::trim).filter(|line| !line.is_empty()) {
             let words: Vec<&str> = line.split_whitespace().collect();
-            self.same(&words, order_of(words[0]))?;
+            if is_scan(words[0]) {
+                self.same_scan(&words)?;
+            } else {
+                self.same(&words, order_of(words[0]))?;
+            }
         }
         Ok(())
     }
@@ -99,8 +130,12 @@ impl Pair {
         for number in 1..=count {
             let words = grammar.command(&mut random);
             let name = String::from_utf8_lossy(&words[0]).into_owned();
-            self.same(&words, order_of(&name))
-                .with_context(|| format!("seed {seed}"))?;
+            let outcome = if is_scan(&name) {
+                self.same_scan(&words)
+            } else {
+                self.same(&words, order_of(&name)).map(drop)
+            };
+            outcome.with_context(|| format!("seed {seed}"))?;
             if number % COMPARE_EVERY == 0 || number == count {
                 self.same_values(keys)
                     .with_context(|| format!("seed {seed}"))?;
@@ -135,11 +170,83 @@ const READERS: &[(&str, Order)] = &[
 
 fn order_of(command: &str) -> Order {
     match command.to_ascii_uppercase().as_str() {
-        "HGETALL" | "HSCAN" | "ZSCAN" => Order::AnyOfPairs,
-        "HKEYS" | "HVALS" | "SMEMBERS" | "SINTER" | "SUNION" | "SDIFF" | "SSCAN" | "SPOP"
-        | "SRANDMEMBER" => Order::Any,
+        "HGETALL" | "HSCAN" | "ZSCAN" | "CONFIG" => Order::AnyOfPairs,
+        "SCAN" | "HKEYS" | "HVALS" | "SMEMBERS" | "SINTER" | "SUNION" | "SDIFF" | "SSCAN"
+        | "SPOP" | "SRANDMEMBER" => Order::Any,
         _ => Order::Fixed,
     }
+}
+
+fn is_scan(command: &str) -> bool {
+    command.to_ascii_uppercase().ends_with("SCAN")
+}
+
+/// What a scan reports from its first call to the end, without repetitions (which a server may make); an error as it is.
+fn scan_to_the_end<A: AsRef<[u8]>>(client: &mut Client, words: &[A]) -> anyhow::Result<Value> {
+    const MAX_STEPS: usize = 10_000;
+    let mut words: Vec<Vec<u8>> = words.iter().map(|word| word.as_ref().to_vec()).collect();
+    let is_keyspace = words[0].eq_ignore_ascii_case(b"SCAN");
+    let (cursor_at, width) = match (is_keyspace, words[0].to_ascii_uppercase().as_slice()) {
+        (true, _) => (1, 1),
+        (false, b"SSCAN") => (2, 1),
+        (false, _) => (2, 2),
+    };
+    let mut found: Vec<Vec<Value>> = Vec::new();
+    for _ in 0..MAX_STEPS {
+        let reply = client.call(&words)?;
+        let Value::Array(parts) = &reply else {
+            return Ok(reply);
+        };
+        let [cursor, Value::Array(elements)] = &parts[..] else {
+            bail!("no answer to a scan: {reply:?}");
+        };
+        for element in elements.chunks(width) {
+            if !found.iter().any(|known| known == element) {
+                found.push(element.to_vec());
+            }
+        }
+        let cursor = as_text(cursor);
+        if cursor == "0" {
+            return Ok(Value::Array(found.concat()));
+        }
+        words[cursor_at] = cursor.into_bytes();
+    }
+    bail!("a scan did not end in {MAX_STEPS} steps")
+}
+
+/// Whether a reply may hold scores; see the module's documentation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Numbers {
+    /// It holds none, or is the peer's.
+    AsText,
+    /// It does, and is ours.
+    Scores,
+}
+
+fn numbers_of<A: AsRef<[u8]>>(words: &[A]) -> Numbers {
+    match words.first().map(|word| word.as_ref()) {
+        Some([b'Z' | b'z', ..]) => Numbers::Scores,
+        _ => Numbers::AsText,
+    }
+}
+
+/// The text that C's `%.17g` gives for a number.
+fn seventeen_digits(value: f64) -> String {
+    if !value.is_finite() {
+        return value.to_string();
+    }
+    let scientific = format!("{value:.16e}");
+    let (digits, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
+    let exponent: i32 = exponent.parse().unwrap_or(0);
+    let short = |text: &str| match text.contains('.') {
+        true => text.trim_end_matches('0').trim_end_matches('.').to_owned(),
+        false => text.to_owned(),
+    };
+    if (-4..17).contains(&exponent) {
+        return short(&format!("{value:.*}", (16 - exponent) as usize));
+    }
+    let sign = if exponent < 0 { '-' } else { '+' };
+    format!("{}e{sign}{:02}", short(digits), exponent.abs())
 }
 
 fn shown(word: &[u8]) -> String {
@@ -162,11 +269,11 @@ fn shown(word: &[u8]) -> String {
     clippy::wildcard_enum_match_arm,
     reason = "the crate may add kinds of values"
 )]
-fn comparable(value: &Value, order: Order) -> String {
+fn comparable(value: &Value, order: Order, numbers: Numbers) -> String {
     let list = |values: &[Value]| {
         let mut texts: Vec<String> = values
             .iter()
-            .map(|value| comparable(value, order))
+            .map(|value| comparable(value, order, numbers))
             .collect();
         match order {
             Order::Fixed => {}
@@ -186,15 +293,24 @@ fn comparable(value: &Value, order: Order) -> String {
             let mut texts: Vec<String> = pairs
                 .iter()
                 .map(|(key, value)| {
-                    format!("{} => {}", comparable(key, order), comparable(value, order))
+                    let [key, value] = [key, value].map(|v| comparable(v, order, numbers));
+                    format!("{key} => {value}")
                 })
                 .collect();
             texts.sort();
             format!("map[{}]", texts.join(", "))
         }
-        Value::BulkString(bytes) => shown_whole(bytes),
+        Value::BulkString(bytes) => match (numbers, score_of(bytes)) {
+            (Numbers::Scores, Some(score)) => shown_whole(seventeen_digits(score).as_bytes()),
+            _ => shown_whole(bytes),
+        },
         other => format!("{other:?} {}", as_text(other)),
     }
+}
+
+/// A text that is a score: tests give members no such texts but integers, which print the same either way.
+fn score_of(bytes: &[u8]) -> Option<f64> {
+    std::str::from_utf8(bytes).ok()?.parse().ok()
 }
 
 fn shown_whole(bytes: &[u8]) -> String {
@@ -279,5 +395,29 @@ impl Grammar {
             .split_whitespace()
             .map(|word| fill(word, random))
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seventeen_digits_are_those_of_c() {
+        for (value, text) in [
+            (0.1, "0.10000000000000001"),
+            (-0.0, "-0"),
+            (3.0, "3"),
+            (1e20, "1e+20"),
+            (123_456_789.125, "123456789.125"),
+            (0.0001, "0.0001"),
+            (0.000_01, "1.0000000000000001e-05"),
+            (1e16, "10000000000000000"),
+            (1e17, "1e+17"),
+            (-1.5e300, "-1.5e+300"),
+            (f64::INFINITY, "inf"),
+        ] {
+            assert_eq!(seventeen_digits(value), text);
+        }
     }
 }

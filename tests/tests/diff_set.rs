@@ -31,14 +31,22 @@ SINTERCARD 1 $k BOGUS 1
 SPOP $k 0
 SPOP nobody 3
 SPOP nobody
+SPOP word
+SPOP word 3
 SPOP $k $bad
 SPOP $k 1 2
 2: SPOP $k 1000
 SRANDMEMBER nobody
+SRANDMEMBER word
+SRANDMEMBER word 3
 SRANDMEMBER nobody 3
 SRANDMEMBER $k 0
 SRANDMEMBER $k x
 SRANDMEMBER $k 1 2
+2: SSCAN $k 0
+SSCAN $k 0 MATCH a*
+SSCAN $k 0 COUNT 3
+SSCAN word 0
 SSCAN $small 0
 SSCAN $small 0 MATCH a*
 SSCAN $k x
@@ -80,7 +88,7 @@ fn keys() -> Vec<String> {
 fn random_set_commands_get_the_replies_of_redis() -> anyhow::Result<()> {
     for (seed, options) in [(1, vec![]), (2, vec!["--set-max-intset-entries", "4"])] {
         let mut pair = Pair::start(&options)?;
-        pair.script("SET text 5\nSADD small a1 a2 b1")?;
+        pair.script("SET text 5\nSET word 5\nSADD small a1 a2 b1")?;
         pair.random(&grammar(), seed, 4000, &keys())?;
         pair.hello(3)?;
         pair.random(&grammar(), seed + 100, 2000, &keys())?;

@@ -1,6 +1,6 @@
 //! Typed reads of arguments, with the error texts that all commands share.
 
-use super::error::CommandError;
+use super::{error::CommandError, float80::Written};
 
 /// An integer argument.
 pub fn integer(bytes: &[u8]) -> Result<i64, CommandError> {
@@ -17,36 +17,25 @@ pub fn float(bytes: &[u8]) -> Result<f64, CommandError> {
     parse_float(bytes).ok_or(CommandError::NOT_FLOAT)
 }
 
-/// As [`float`], for callers with a text of their own: no surrounding white space, no NaN.
+/// As [`float`], for callers with a text of their own: what `strtod` of the C library reads as a whole, no surrounding
+/// white space, no NaN, nothing too large for a double or too small to be told from 0.
 pub fn parse_float(bytes: &[u8]) -> Option<f64> {
-    let text = std::str::from_utf8(bytes).ok()?;
-    if text.is_empty() || text.len() > 255 || text.starts_with(|c: char| c.is_ascii_whitespace()) {
-        return None;
-    }
-    let value = match text
-        .trim_start_matches(['+', '-'])
-        .to_ascii_lowercase()
-        .as_str()
-    {
-        "inf" | "infinity" if text.starts_with('-') => f64::NEG_INFINITY,
-        "inf" | "infinity" => f64::INFINITY,
-        word if word.starts_with("0x") => parse_hex_float(text)?,
-        _ => text.parse::<f64>().ok()?,
-    };
-    (!value.is_nan()).then_some(value)
+    Written::parse(bytes)?.to_double(bytes)
 }
 
-/// `0x…` integers, which `strtod` of the C library accepts.
-fn parse_hex_float(text: &str) -> Option<f64> {
-    let (negative, rest) = match text.strip_prefix('-') {
-        Some(rest) => (true, rest),
-        None => (false, text.strip_prefix('+').unwrap_or(text)),
-    };
-    let digits = rest
-        .strip_prefix("0x")
-        .or_else(|| rest.strip_prefix("0X"))?;
-    let value = u64::from_str_radix(digits, 16).ok()? as f64;
-    Some(if negative { -value } else { value })
+/// A number as a plain call of `strtod` reads it, for the bounds of ranges: white space in front is skipped, the text
+/// ends at a zero byte, nothing at all is 0, and what is too large is infinite.
+pub fn parse_lenient_float(bytes: &[u8]) -> Option<f64> {
+    let text = bytes.split(|byte| *byte == 0).next().unwrap_or_default();
+    if text.is_empty() {
+        return Some(0.0);
+    }
+    let is_space = |byte: &u8| byte.is_ascii_whitespace() || *byte == 0x0b;
+    let start = text.iter().position(|byte| !is_space(byte))?;
+    let number = &text[start..];
+    let written = Written::parse(number)?;
+    let exact = written.to_double(number);
+    exact.or_else(|| std::str::from_utf8(number).ok()?.parse().ok())
 }
 
 /// Whether an option word is `word` (given in upper case), in any case.

@@ -20,6 +20,9 @@ impl CommandError {
         CommandError::new("ERR value is not an integer or out of range");
     /// A floating point number was expected.
     pub const NOT_FLOAT: CommandError = CommandError::new("ERR value is not a valid float");
+    /// A sum that is no number.
+    pub const NOT_FINITE: CommandError =
+        CommandError::new("ERR increment would produce NaN or Infinity");
     /// The key must exist.
     pub const NO_SUCH_KEY: CommandError = CommandError::new("ERR no such key");
     /// An index beyond the end.

@@ -12,8 +12,8 @@ use super::{
         Draw, Scan, change, change_or_create, read, reply_element, reply_empty_scan,
         unique_elements,
     },
-    decimal,
     error::CommandResult,
+    float80::Float80,
 };
 use crate::keyspace::types::{
     entry::Element,
@@ -270,23 +270,21 @@ fn hincrby(cx: &mut Context<'_>, args: Args<'_>) -> CommandResult {
 
 fn hincrbyfloat(cx: &mut Context<'_>, args: Args<'_>) -> CommandResult {
     let (key, field) = (&args[1], &args[2]);
-    let amount = args::float(&args[3])?;
+    let amount = Float80::parse(&args[3]).ok_or(CommandError::NOT_FLOAT)?;
     if amount.is_infinite() {
         return Err(CommandError::new("ERR value is NaN or Infinity"));
     }
     let limits = cx.limits;
     let db = cx.keyspace.db(cx.session.db);
     let (changes, text) = change_or_create(db, key, Hash::new, |hash| {
-        let old = hash
-            .get(field)
-            .map_or_else(|| b"0".to_vec(), Element::to_vec);
-        let text = args::parse_float(&old)
+        let old = match hash.get(field) {
+            None => Some(Float80::ZERO),
+            Some(element) => Float80::parse(&element.text()),
+        };
+        let text = old
             .ok_or(CommandError::new("ERR hash value is not a float"))
-            .and_then(|value| {
-                decimal::add((&old, value), (&args[3], amount)).ok_or(CommandError::new(
-                    "ERR increment would produce NaN or Infinity",
-                ))
-            });
+            .and_then(|old| old.plus(amount).ok_or(CommandError::NOT_FINITE))
+            .map(Float80::human);
         if let Ok(text) = &text {
             hash.set(field, text.as_bytes(), &limits);
         }

@@ -19,11 +19,12 @@
 //! Read next: `spec.rs`, `context.rs`, `effects.rs`, then `string.rs` as the model of a family.
 
 pub mod args;
+mod big;
 pub mod collection;
 pub mod context;
-pub mod decimal;
 pub mod effects;
 pub mod error;
+pub mod float80;
 pub mod host;
 pub mod session;
 pub mod spec;

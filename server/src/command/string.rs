@@ -8,8 +8,8 @@ use resp::{Args, ReplyWriter};
 use super::{
     CommandError, CommandSpec, Context, Group, KeySpec,
     args::{self, TimeBase, TimeUnit},
-    decimal,
     error::CommandResult,
+    float80::Float80,
 };
 use crate::keyspace::{
     SetExpiry, StringInput, ValueMut, ValueRef, entry::Entry, string::StringRef,
@@ -156,33 +156,51 @@ enum Answer {
     OldValue,
 }
 
-struct SetOptions {
+struct SetOptions<'a> {
     condition: Condition,
     answer: Answer,
-    expiry: SetExpiry,
+    expiry: AskedExpiry<'a>,
+}
+
+/// An expiry as asked for: its number is looked at when all options are known.
+#[derive(Clone, Copy)]
+enum AskedExpiry<'a> {
+    Clear,
+    Keep,
+    At(&'a [u8], TimeUnit, TimeBase),
+}
+
+impl AskedExpiry<'_> {
+    fn resolve(self, now_ms: i64, command: &str) -> Result<SetExpiry, CommandError> {
+        Ok(match self {
+            Self::Clear => SetExpiry::Clear,
+            Self::Keep => SetExpiry::Keep,
+            Self::At(time, unit, base) => SetExpiry::At(expiry(time, unit, base, now_ms, command)?),
+        })
+    }
 }
 
 /// The options behind SET's value. They exclude each other as in Redis.
-fn set_options(cx: &Context<'_>, options: Args<'_>) -> Result<SetOptions, CommandError> {
+fn set_options(options: Args<'_>) -> Result<SetOptions<'_>, CommandError> {
     let mut set = SetOptions {
         condition: Condition::Always,
         answer: Answer::Ok,
-        expiry: SetExpiry::Clear,
+        expiry: AskedExpiry::Clear,
     };
     let mut words = options.iter();
     while let Some(word) = words.next() {
-        let unset = set.expiry == SetExpiry::Clear;
+        let unset = matches!(set.expiry, AskedExpiry::Clear);
         if args::is(word, "NX") && set.condition != Condition::IfPresent {
             set.condition = Condition::IfAbsent;
         } else if args::is(word, "XX") && set.condition != Condition::IfAbsent {
             set.condition = Condition::IfPresent;
         } else if args::is(word, "GET") {
             set.answer = Answer::OldValue;
-        } else if args::is(word, "KEEPTTL") && (unset || set.expiry == SetExpiry::Keep) {
-            set.expiry = SetExpiry::Keep;
+        } else if args::is(word, "KEEPTTL") && (unset || matches!(set.expiry, AskedExpiry::Keep)) {
+            set.expiry = AskedExpiry::Keep;
         } else if let Some((unit, base)) = time_option(word).filter(|_| unset) {
             let time = words.next().ok_or(CommandError::SYNTAX)?;
-            set.expiry = SetExpiry::At(expiry(time, unit, base, cx.now_ms, "set")?);
+            set.expiry = AskedExpiry::At(time, unit, base);
         } else {
             return Err(CommandError::SYNTAX);
         }
@@ -225,7 +243,8 @@ fn set(cx: &mut Context<'_>, args: Args<'_>) -> CommandResult {
         cx.reply.ok();
         return Ok(());
     }
-    let options = set_options(cx, args.tail(3))?;
+    let options = set_options(args.tail(3))?;
+    let expiry = options.expiry.resolve(cx.now_ms, "set")?;
     let db = cx.keyspace.db(cx.session.db);
     let old = db.peek(key);
     let may_write = match options.condition {
@@ -240,7 +259,7 @@ fn set(cx: &mut Context<'_>, args: Args<'_>) -> CommandResult {
         (Answer::Ok, _) => cx.reply.null(),
     }
     if may_write {
-        store(cx, key, value, options.expiry);
+        store(cx, key, value, expiry);
     }
     Ok(())
 }
@@ -315,17 +334,22 @@ fn getdel(cx: &mut Context<'_>, args: Args<'_>) -> CommandResult {
 
 fn getex(cx: &mut Context<'_>, args: Args<'_>) -> CommandResult {
     let key = &args[1];
-    let expiry = match (args.get(2), args.get(3), args.len()) {
-        (None, ..) => SetExpiry::Keep,
-        (Some(word), None, _) if args::is(word, "PERSIST") => SetExpiry::Clear,
+    let asked = match (args.get(2), args.get(3), args.len()) {
+        (None, ..) => AskedExpiry::Keep,
+        (Some(word), None, _) if args::is(word, "PERSIST") => AskedExpiry::Clear,
         (Some(word), Some(time), 4) => {
             let (unit, base) = time_option(word).ok_or(CommandError::SYNTAX)?;
-            SetExpiry::At(expiry(time, unit, base, cx.now_ms, "getex")?)
+            AskedExpiry::At(time, unit, base)
         }
         _ => return Err(CommandError::SYNTAX),
     };
     reply_at(cx, key)?;
     let now_ms = cx.now_ms;
+    // As in Redis, a key that is not there hides a wrong time.
+    if cx.keyspace.db(cx.session.db).peek(key).is_none() {
+        return Ok(());
+    }
+    let expiry = asked.resolve(now_ms, "getex")?;
     let Some(mut entry) = cx.keyspace.db(cx.session.db).get_mut(key) else {
         return Ok(());
     };
@@ -538,15 +562,15 @@ fn add(cx: &mut Context<'_>, key: &[u8], amount: i64) -> CommandResult {
 fn incrbyfloat(cx: &mut Context<'_>, args: Args<'_>) -> CommandResult {
     let key = &args[1];
     let db = cx.keyspace.db(cx.session.db);
-    let old = match db.get(key) {
-        None => b"0".to_vec(),
-        Some(entry) => string_of(entry)?.with_bytes(<[u8]>::to_vec),
+    let old = match db.peek(key) {
+        None => Float80::ZERO,
+        Some(entry) => string_of(entry)?
+            .with_bytes(Float80::parse)
+            .ok_or(CommandError::NOT_FLOAT)?,
     };
-    let old_value = args::float(&old)?;
-    let amount = (&args[2], args::float(&args[2])?);
-    let text = decimal::add((&old, old_value), amount).ok_or(CommandError::new(
-        "ERR increment would produce NaN or Infinity",
-    ))?;
+    let amount = Float80::parse(&args[2]).ok_or(CommandError::NOT_FLOAT)?;
+    let sum = old.plus(amount).ok_or(CommandError::NOT_FINITE)?;
+    let text = sum.human();
     db.set_string(key, StringInput::Bytes(text.as_bytes()), SetExpiry::Keep);
     cx.effects.changed(1);
     cx.effects

@@ -93,14 +93,15 @@ impl<'a> Source<'a> {
         }
     }
 
-    /// The weighted score of a member.
+    /// The weighted score of a member. It is NaN where a weight of 0 meets an infinity, which in a sum makes the whole
+    /// sum 0, and is neither smaller nor larger than anything: as in Redis.
     fn score(&self, member: &[u8]) -> Option<f64> {
         let score = match self.members {
             Members::None => None,
             Members::Set(set) => set.contains(member).then_some(SET_SCORE),
             Members::SortedSet(set) => set.score(member),
         };
-        score.map(|score| not_nan(score * self.weight))
+        score.map(|score| score * self.weight)
     }
 
     /// Members with weighted scores.
@@ -251,7 +252,8 @@ fn combine(
     aggregate: Aggregate,
     limits: &EncodingLimits,
 ) -> SortedSet {
-    let mut result = SortedSet::new();
+    // Not compact while it grows: a compact one would lose the sign of a negative zero.
+    let mut result = SortedSet::new_result();
     match operation {
         Operation::Union => {
             sources.sort_by_key(Source::len);
@@ -313,8 +315,9 @@ fn store_result(
     let db = cx.keyspace.db(cx.session.db);
     let mut sources = request.sources(db)?;
     let options = parse_options(&request, &mut sources, operation, Goal::Store)?;
-    let result = combine(&mut sources, operation, options.aggregate, &limits);
+    let mut result = combine(&mut sources, operation, options.aggregate, &limits);
     let size = result.len();
+    result.compact_result(&limits);
     cx.effects.changed(store(db, &args[1], result));
     cx.reply.integer(size as i64);
     Ok(())

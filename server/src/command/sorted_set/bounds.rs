@@ -29,11 +29,7 @@ impl ScoreBound {
             [b'(', rest @ ..] => (Edge::Excluded, rest),
             _ => (Edge::Included, argument),
         };
-        if text.is_empty() {
-            // The C library reads nothing as 0.
-            return Ok(Self { score: 0.0, edge });
-        }
-        args::parse_float(text)
+        args::parse_lenient_float(text)
             .map(|score| Self { score, edge })
             .ok_or(NOT_FLOAT)
     }

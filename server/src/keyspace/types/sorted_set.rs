@@ -95,8 +95,13 @@ impl SortedSet {
         if count <= limits.zset_max_listpack_entries && largest <= limits.zset_max_listpack_value {
             Self::new()
         } else {
-            Self(Repr::Indexed(Box::new(Indexed::new())))
+            Self::new_result()
         }
+    }
+
+    /// An empty one that is no listpack, for results: [`SortedSet::compact_result`] may make one of it at the end.
+    pub fn new_result() -> Self {
+        Self(Repr::Indexed(Box::new(Indexed::new())))
     }
 
     /// A sorted set from a listpack of members and scores that came from outside.
@@ -191,17 +196,19 @@ impl SortedSet {
     }
 
     /// Changes back to a listpack where members are few and short: Redis does so with the results
-    /// of unions, intersections and differences. `largest` is the longest member's bytes.
-    pub fn compact_result(&mut self, largest: usize, limits: &EncodingLimits) {
+    /// of unions, intersections and differences.
+    pub fn compact_result(&mut self, limits: &EncodingLimits) {
+        let is_short =
+            |(member, _): (Element<'_>, f64)| member.text().len() <= limits.zset_max_listpack_value;
         if matches!(self.0, Repr::Compact(_))
             || self.len() > limits.zset_max_listpack_entries
-            || largest > limits.zset_max_listpack_value
+            || !self.iter_from(0).all(is_short)
         {
             return;
         }
         let mut pack = Listpack::new();
         for (member, score) in self.iter_from(0) {
-            pack.push_pair(&member.text(), &NumberText::double(score));
+            pack.push_pair(&member.text(), &compact_score(score));
         }
         self.0 = Repr::Compact(pack);
     }
@@ -225,8 +232,7 @@ impl SortedSet {
                     .next(at)
                     .and_then(|next| pack.get(next))
                     .and_then(score_of);
-                // Bits, not values: -0 and 0 are equal but print differently.
-                if old.map(f64::to_bits) != Some(score.to_bits()) {
+                if old != Some(score) {
                     pack.remove(at, 2);
                     insert_pair(pack, member, score);
                 }
@@ -513,9 +519,14 @@ fn find(pack: &Listpack, member: &[u8]) -> Option<Position> {
     pack.find(pack.first()?, member, 2)
 }
 
+/// The text of a score in a listpack. As in Redis, a negative zero loses its sign there: it is stored as an integer.
+fn compact_score(score: f64) -> NumberText {
+    NumberText::double(if score == 0.0 { 0.0 } else { score })
+}
+
 /// Adds a pair where it belongs.
 fn insert_pair(pack: &mut Listpack, member: &[u8], score: f64) {
-    let text = NumberText::double(score);
+    let text = compact_score(score);
     let mut at = pack.first();
     while let Some(position) = at {
         let Some(score_at) = pack.next(position) else {
@@ -554,24 +565,27 @@ mod tests {
         ]
     }
 
+    /// The value of a score: a listpack does not keep the sign of a zero, which has a test of its own.
+    fn bits(score: f64) -> u64 {
+        if score == 0.0 { 0 } else { score.to_bits() }
+    }
+
     fn ordered(model: &BTreeMap<Vec<u8>, f64>) -> Vec<(Vec<u8>, u64)> {
         let mut all: Vec<_> = model.iter().collect();
         all.sort_by(|one, other| compare((*one.1, one.0), (*other.1, other.0)));
         all.into_iter()
-            .map(|(member, score)| (member.clone(), score.to_bits()))
+            .map(|(member, score)| (member.clone(), bits(*score)))
             .collect()
     }
 
     fn check(set: &SortedSet, model: &BTreeMap<Vec<u8>, f64>) {
         let expected = ordered(model);
-        let owned = |(member, score): (Element<'_>, f64)| (member.to_vec(), score.to_bits());
+        let owned = |(member, score): (Element<'_>, f64)| (member.to_vec(), bits(score));
         assert!(set.iter_from(0).map(owned).eq(expected.iter().cloned()));
         let back = set.iter_back_from(model.len()).map(owned);
         assert!(back.eq(expected.iter().rev().cloned()));
         for (rank, (member, score)) in expected.iter().enumerate() {
-            let found = set
-                .rank(member)
-                .map(|(rank, score)| (rank, score.to_bits()));
+            let found = set.rank(member).map(|(rank, score)| (rank, bits(score)));
             assert_eq!(found, Some((rank, *score)));
             assert_eq!(set.get(rank).map(owned), Some((member.clone(), *score)));
         }
@@ -581,6 +595,20 @@ mod tests {
                 .map(owned)
                 .eq(expected[middle..].iter().cloned())
         );
+    }
+
+    #[test]
+    fn a_negative_zero_is_kept_outside_of_listpacks_only() {
+        let limits = EncodingLimits::default();
+        let mut set = SortedSet::new();
+        set.set(b"m", -0.0, &limits);
+        assert!(set.score(b"m").is_some_and(f64::is_sign_positive));
+        let mut set = SortedSet::new_result();
+        set.set(b"m", -0.0, &limits);
+        assert!(set.score(b"m").is_some_and(f64::is_sign_negative));
+        set.compact_result(&limits);
+        assert_eq!(set.encoding(), "listpack");
+        assert!(set.score(b"m").is_some_and(f64::is_sign_positive));
     }
 
     proptest! {
@@ -616,8 +644,7 @@ mod tests {
             check(&set, &model);
             let mut copy = set.clone();
             check(&copy, &model);
-            let largest = model.keys().map(Vec::len).max().unwrap_or(0);
-            copy.compact_result(largest, &EncodingLimits::default());
+            copy.compact_result(&EncodingLimits::default());
             check(&copy, &model);
             let bound = 1.0;
             let expected = model.values().filter(|score| **score < bound).count();
