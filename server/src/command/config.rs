@@ -68,7 +68,7 @@ fn get(cx: &mut Context<'_>, args: Args<'_>) -> CommandResult {
 
 fn set(cx: &mut Context<'_>, args: Args<'_>) -> CommandResult {
     if !args.len().is_multiple_of(2) {
-        return Err(CommandError::wrong_arity("config|set"));
+        return Err(CommandError::SYNTAX);
     }
     if args
         .tail(2)

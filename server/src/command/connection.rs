@@ -19,7 +19,10 @@ use super::{
 use crate::REDIS_VERSION;
 
 const ALWAYS: Flags = Flags::NOSCRIPT.with(Flags::LOADING).with(Flags::STALE);
-const BEFORE_LOGIN: Flags = ALWAYS.with(Flags::FAST).with(Flags::NO_AUTH);
+const BEFORE_LOGIN: Flags = ALWAYS
+    .with(Flags::FAST)
+    .with(Flags::NO_AUTH)
+    .with(Flags::ALLOW_BUSY);
 const ADMIN: Flags = ALWAYS.with(Flags::ADMIN);
 
 /// Name of the user that `AUTH password` means.
@@ -417,12 +420,28 @@ fn on_or_off(word: &[u8]) -> Result<Switch, CommandError> {
     }
 }
 
+/// What Redis answers to a subcommand with one argument too many.
+fn check_most(args: Args<'_>, most: usize) -> CommandResult {
+    if args.len() <= most {
+        return Ok(());
+    }
+    let name = String::from_utf8_lossy(&args[1]);
+    Err(CommandError::owned(format!(
+        "ERR unknown subcommand or wrong number of arguments for '{name}'. Try CLIENT HELP."
+    )))
+}
+
 fn client_pause(cx: &mut Context<'_>, args: Args<'_>) -> CommandResult {
+    check_most(args, 4)?;
     let kind = match args.get(3) {
         None => PauseKind::All,
         Some(word) if is(word, "ALL") && args.len() == 4 => PauseKind::All,
         Some(word) if is(word, "WRITE") && args.len() == 4 => PauseKind::Writes,
-        Some(_) => return Err(CommandError::SYNTAX),
+        Some(_) => {
+            return Err(CommandError::new(
+                "ERR CLIENT PAUSE mode must be WRITE or ALL",
+            ));
+        }
     };
     let wrong = CommandError::new("ERR timeout is not an integer or out of range");
     let ms = resp::parse_i64(&args[2]).ok_or(wrong)?;
@@ -439,6 +458,7 @@ fn client_unpause(cx: &mut Context<'_>, _: Args<'_>) -> CommandResult {
 }
 
 fn client_unblock(cx: &mut Context<'_>, args: Args<'_>) -> CommandResult {
+    check_most(args, 4)?;
     let how = match args.get(3) {
         None => Unblock::Timeout,
         Some(word) if is(word, "TIMEOUT") && args.len() == 4 => Unblock::Timeout,

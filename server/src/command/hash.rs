@@ -30,7 +30,7 @@ pub const COMMANDS: &[CommandSpec] = &[
         "2.0.0",
         "Creates or modifies the value of a field in a hash.",
     ),
-    spec("hsetnx", 4, hsetnx).writes(KeySpec::FIRST).grows().fast().doc(
+    spec("hsetnx", 4, hsetnx).writes(KeySpec::FIRST).uses(&["RW insert"]).grows().fast().doc(
         "2.0.0",
         "Sets the value of a field in a hash only when the field doesn't exist.",
     ),
@@ -52,27 +52,27 @@ pub const COMMANDS: &[CommandSpec] = &[
     ),
     spec("hkeys", 2, hkeys).reads(KeySpec::FIRST).doc("2.0.0", "Returns all fields in a hash."),
     spec("hvals", 2, hvals).reads(KeySpec::FIRST).doc("2.0.0", "Returns all values in a hash."),
-    spec("hlen", 2, hlen).reads(KeySpec::FIRST).fast().doc(
+    spec("hlen", 2, hlen).reads(KeySpec::FIRST).uses(&["RO"]).fast().doc(
         "2.0.0",
         "Returns the number of fields in a hash.",
     ),
-    spec("hstrlen", 3, hstrlen).reads(KeySpec::FIRST).fast().doc(
+    spec("hstrlen", 3, hstrlen).reads(KeySpec::FIRST).uses(&["RO"]).fast().doc(
         "3.2.0",
         "Returns the length of the value of a field.",
     ),
-    spec("hexists", 3, hexists).reads(KeySpec::FIRST).fast().doc(
+    spec("hexists", 3, hexists).reads(KeySpec::FIRST).uses(&["RO"]).fast().doc(
         "2.0.0",
         "Determines whether a field exists in a hash.",
     ),
-    spec("hdel", -3, hdel).writes(KeySpec::FIRST).fast().doc(
+    spec("hdel", -3, hdel).writes(KeySpec::FIRST).uses(&["RW delete"]).fast().doc(
         "2.0.0",
         "Deletes one or more fields and their values from a hash. Deletes the hash if no fields remain.",
     ),
-    spec("hincrby", 4, hincrby).writes(KeySpec::FIRST).grows().fast().doc(
+    spec("hincrby", 4, hincrby).writes(KeySpec::FIRST).uses(&["RW access update"]).grows().fast().doc(
         "2.0.0",
         "Increments the integer value of a field in a hash by a number. Uses 0 as initial value if the field doesn't exist.",
     ),
-    spec("hincrbyfloat", 4, hincrbyfloat).writes(KeySpec::FIRST).grows().fast().doc(
+    spec("hincrbyfloat", 4, hincrbyfloat).writes(KeySpec::FIRST).uses(&["RW access update"]).grows().fast().doc(
         "2.6.0",
         "Increments the floating point value of a field by a number. Uses 0 as initial value if the field doesn't exist.",
     ),

@@ -1,7 +1,7 @@
 //! COMMAND, and what every container of subcommands shares: HELP and the error for unknown ones.
 //! Everything is read from the table of commands.
 
-use resp::Args;
+use resp::{Args, ReplyWriter};
 
 use super::{
     CommandError, CommandSpec, Context, Flags, Group, KeySpec,
@@ -12,40 +12,55 @@ use super::{
 use crate::glob;
 
 const ALWAYS: Flags = Flags::LOADING.with(Flags::STALE);
+const CONNECTION: &[&str] = &["@connection"];
 
 /// The family's commands.
 pub const COMMANDS: &[CommandSpec] = &[CommandSpec::new("command", Group::Server, -1, command)
     .flags(ALWAYS)
+    .in_categories(CONNECTION)
     .doc("2.8.13", "Returns detailed information about all commands.")
     .subcommands(COMMAND)];
 
 const COMMAND: &[CommandSpec] = &[
     CommandSpec::new("count", Group::Server, 2, count)
         .flags(ALWAYS)
+        .in_categories(CONNECTION)
         .doc("2.8.13", "Returns a count of commands."),
     CommandSpec::new("info", Group::Server, -2, info)
         .flags(ALWAYS)
+        .in_categories(CONNECTION)
         .doc(
             "2.8.13",
             "Returns information about one, multiple or all commands.",
         ),
     CommandSpec::new("docs", Group::Server, -2, docs)
         .flags(ALWAYS)
+        .in_categories(CONNECTION)
         .doc(
             "7.0.0",
             "Returns documentary information about one, multiple or all commands.",
         ),
     CommandSpec::new("list", Group::Server, -2, list)
         .flags(ALWAYS)
+        .in_categories(CONNECTION)
         .doc("7.0.0", "Returns a list of command names."),
     CommandSpec::new("getkeys", Group::Server, -3, getkeys)
         .flags(ALWAYS)
+        .in_categories(CONNECTION)
         .doc(
             "2.8.13",
             "Extracts the key names from an arbitrary command.",
         ),
+    CommandSpec::new("getkeysandflags", Group::Server, -3, getkeysandflags)
+        .flags(ALWAYS)
+        .in_categories(CONNECTION)
+        .doc(
+            "7.0.0",
+            "Extracts the key names and access flags for an arbitrary command.",
+        ),
     CommandSpec::new("help", Group::Server, 2, |cx, _| help_of(cx, "command"))
         .flags(ALWAYS)
+        .in_categories(CONNECTION)
         .doc(
             "5.0.0",
             "Returns helpful information about the different subcommands.",
@@ -131,9 +146,13 @@ fn describe(cx: &mut Context<'_>, entry: &CommandEntry) {
     reply.array(10);
     reply.bulk(entry.full_name.as_bytes());
     reply.integer(i64::from(spec.arity));
+    let shown = match spec.keys {
+        KeySpec::Counted { .. } => spec.flags.with(Flags::MOVABLE_KEYS),
+        KeySpec::None | KeySpec::Range { .. } | KeySpec::Two | KeySpec::TargetAndAll => spec.flags,
+    };
     let flags = Flags::NAMES
         .iter()
-        .filter(|(flag, _)| spec.flags.contains(*flag));
+        .filter(|(flag, _)| shown.contains(*flag));
     reply.set(flags.clone().count());
     flags.for_each(|(_, name)| reply.simple(name));
     for number in [first, last, step] {
@@ -154,7 +173,9 @@ fn describe(cx: &mut Context<'_>, entry: &CommandEntry) {
 fn first_last_step(keys: KeySpec) -> (i32, i32, i32) {
     match keys {
         KeySpec::None => (0, 0, 0),
-        KeySpec::Range { first, last, step } => (first, last, step),
+        KeySpec::Range { .. } | KeySpec::Two | KeySpec::TargetAndAll => {
+            keys.range().unwrap_or_default()
+        }
         KeySpec::Counted { count: _, extra } => {
             let extra = extra as i32;
             (extra, extra, i32::from(extra > 0))
@@ -164,40 +185,49 @@ fn first_last_step(keys: KeySpec) -> (i32, i32, i32) {
 
 /// The key specifications of COMMAND INFO.
 fn describe_keys(cx: &mut Context<'_>, spec: &CommandSpec) {
+    let range = |last, step| [("lastkey", last), ("keystep", step), ("limit", 0)];
+    let use_of = |index: usize| spec.key_uses.get(index).copied().unwrap_or_default();
     match spec.keys {
         KeySpec::None => cx.reply.array(0),
         KeySpec::Range { first, last, step } => {
             cx.reply.array(1);
             let last = if last < 0 { last } else { last - first };
-            describe_key(
-                cx,
-                spec,
-                first,
-                [("lastkey", last), ("keystep", step), ("limit", 0)],
-            );
+            describe_key(cx, use_of(0), first, range(last, step));
+        }
+        KeySpec::Two => {
+            cx.reply.array(2);
+            describe_key(cx, use_of(0), 1, range(0, 1));
+            describe_key(cx, use_of(1), 2, range(0, 1));
+        }
+        KeySpec::TargetAndAll => {
+            cx.reply.array(2);
+            describe_key(cx, use_of(0), 1, range(0, 1));
+            describe_key(cx, use_of(1), 2, range(-1, 1));
         }
         KeySpec::Counted { count, extra } => {
             cx.reply.array(1 + usize::from(extra > 0));
             if extra > 0 {
-                let find = [("lastkey", 0), ("keystep", 1), ("limit", 0)];
-                describe_key(cx, spec, extra as i32, find);
+                describe_key(cx, use_of(0), extra as i32, range(0, 1));
             }
             let find = [("keynumidx", 0), ("firstkey", 1), ("keystep", 1)];
-            describe_key(cx, spec, count as i32, find);
+            describe_key(cx, use_of(usize::from(extra > 0)), count as i32, find);
         }
     }
 }
 
-fn describe_key(cx: &mut Context<'_>, spec: &CommandSpec, index: i32, find: [(&str, i32); 3]) {
+/// The words of a key's use as a set.
+fn reply_use(reply: &mut ReplyWriter<'_>, key_use: &str) {
+    reply.set(key_use.split_whitespace().count());
+    key_use
+        .split_whitespace()
+        .for_each(|word| reply.simple(word));
+}
+
+fn describe_key(cx: &mut Context<'_>, key_use: &str, index: i32, find: [(&str, i32); 3]) {
     let reply = &mut cx.reply;
     reply.map(3);
     reply.bulk(b"flags");
-    reply.set(1);
-    reply.simple(if spec.flags.contains(Flags::WRITE) {
-        "RW"
-    } else {
-        "RO"
-    });
+    reply_use(reply, key_use);
     reply.bulk(b"begin_search");
     reply.map(2);
     reply.bulk(b"type");
@@ -226,6 +256,8 @@ fn describe_key(cx: &mut Context<'_>, spec: &CommandSpec, index: i32, find: [(&s
 pub fn categories(spec: &CommandSpec) -> Vec<&'static str> {
     let has = |flag| spec.flags.contains(flag);
     let group = match spec.group {
+        // A container is no command itself, and what is said explicitly counts alone.
+        _ if !spec.subcommands.is_empty() || !spec.categories.is_empty() => None,
         Group::Generic => Some("@keyspace"),
         Group::String => Some("@string"),
         Group::List => Some("@list"),
@@ -246,6 +278,7 @@ pub fn categories(spec: &CommandSpec) -> Vec<&'static str> {
         (Flags::FAST, "@fast"),
     ];
     let mut categories: Vec<&'static str> = group.into_iter().collect();
+    categories.extend(spec.categories);
     categories.extend(
         by_flag
             .iter()
@@ -321,11 +354,15 @@ fn list(cx: &mut Context<'_>, args: Args<'_>) -> CommandResult {
     Ok(())
 }
 
-fn getkeys(cx: &mut Context<'_>, args: Args<'_>) -> CommandResult {
-    let request = args.tail(2);
+/// The command that a request names, and the positions of the keys in it.
+fn keys_of(request: Args<'_>) -> Result<(&'static CommandSpec, Vec<usize>), CommandError> {
     let Some(entry) = table::table().find(request) else {
         return Err(CommandError::new("ERR Invalid command specified"));
     };
+    if !entry.spec.subcommands.is_empty() && request.len() > 1 {
+        // A container, none of whose subcommands was meant.
+        return Err(CommandError::new("ERR Invalid command specified"));
+    }
     if matches!(entry.spec.keys, KeySpec::None) {
         return Err(CommandError::new("ERR The command has no key arguments"));
     }
@@ -333,8 +370,43 @@ fn getkeys(cx: &mut Context<'_>, args: Args<'_>) -> CommandResult {
     if !entry.spec.accepts(request.len()) {
         return Err(invalid);
     }
-    let positions = entry.spec.keys.positions(request).ok_or(invalid)?;
+    let positions = entry.spec.keys.positions(request);
+    let positions = positions.ok_or(CommandError::new(
+        "ERR Invalid arguments specified for command",
+    ))?;
+    Ok((entry.spec, positions))
+}
+
+fn getkeys(cx: &mut Context<'_>, args: Args<'_>) -> CommandResult {
+    let request = args.tail(2);
+    let (_, positions) = keys_of(request)?;
     cx.reply.array(positions.len());
     positions.iter().for_each(|at| cx.reply.bulk(&request[*at]));
+    Ok(())
+}
+
+fn getkeysandflags(cx: &mut Context<'_>, args: Args<'_>) -> CommandResult {
+    let request = args.tail(2);
+    let (spec, positions) = keys_of(request)?;
+    cx.reply.array(positions.len());
+    for (number, at) in positions.iter().enumerate() {
+        let other = number > 0 && spec.keys.begins_with_another_use();
+        let key_use = spec.key_uses.get(usize::from(other));
+        let key_use = match key_use.copied().unwrap_or_default() {
+            // Of SET, that is: it reads the key if it answers the old value.
+            varies if varies.ends_with("variable_flags") => {
+                let reads = request.iter().skip(3).any(|word| is(word, "GET"));
+                if reads {
+                    "RW access update"
+                } else {
+                    "OW update"
+                }
+            }
+            fixed => fixed,
+        };
+        cx.reply.array(2);
+        cx.reply.bulk(&request[*at]);
+        reply_use(&mut cx.reply, key_use);
+    }
     Ok(())
 }

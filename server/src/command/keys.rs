@@ -24,48 +24,46 @@ const fn spec(name: &'static str, arity: i32, handler: Handler) -> CommandSpec {
     CommandSpec::new(name, Group::Generic, arity, handler)
 }
 
-/// Keys of commands that take two.
-const PAIR: KeySpec = KeySpec::Range {
-    first: 1,
-    last: 2,
-    step: 1,
-};
 /// The family's commands.
 pub const COMMANDS: &[CommandSpec] = &[
-    spec("del", -2, del).writes(KeySpec::ALL).doc("1.0.0", "Deletes one or more keys."),
-    spec("unlink", -2, del).writes(KeySpec::ALL).fast().doc(
+    spec("del", -2, del).writes(KeySpec::ALL).uses(&["RM delete"]).doc("1.0.0", "Deletes one or more keys."),
+    spec("unlink", -2, del).writes(KeySpec::ALL).uses(&["RM delete"]).fast().doc(
         "4.0.0",
         "Asynchronously deletes one or more keys.",
     ),
-    spec("exists", -2, exists).reads(KeySpec::ALL).fast().doc(
+    spec("exists", -2, exists).reads(KeySpec::ALL).uses(&["RO"]).fast().doc(
         "1.0.0",
         "Determines whether one or more keys exist.",
     ),
-    spec("touch", -2, touch).reads(KeySpec::ALL).fast().doc(
+    spec("touch", -2, touch).reads(KeySpec::ALL).uses(&["RO"]).fast().doc(
         "3.2.1",
         "Returns the number of existing keys out of those specified after updating the time they were last accessed.",
     ),
-    spec("type", 2, type_of).reads(KeySpec::FIRST).fast().doc(
+    spec("type", 2, type_of).reads(KeySpec::FIRST).uses(&["RO"]).fast().doc(
         "1.0.0",
         "Determines the type of value stored at a key.",
     ),
-    spec("rename", 3, rename).writes(PAIR).doc(
+    spec("rename", 3, rename).writes(KeySpec::Two).uses(&["RW access delete", "OW update"]).doc(
         "1.0.0",
         "Renames a key and overwrites the destination.",
     ),
-    spec("renamenx", 3, renamenx).writes(PAIR).fast().doc(
+    spec("renamenx", 3, renamenx).writes(KeySpec::Two).uses(&["RW access delete", "OW insert"]).fast().doc(
         "1.0.0",
         "Renames a key only when the target key name doesn't exist.",
     ),
-    spec("copy", -3, copy).writes(PAIR).grows().doc(
+    spec("copy", -3, copy).writes(KeySpec::Two).uses(&["RO access", "OW update"]).grows().doc(
         "6.2.0",
         "Copies the value of a key to a new key.",
     ),
-    spec("move", 3, move_key).writes(KeySpec::FIRST).fast().doc(
+    spec("move", 3, move_key).writes(KeySpec::FIRST).uses(&["RW access update"]).fast().doc(
         "1.0.0",
         "Moves a key to another database.",
     ),
-    spec("keys", 2, keys).flags(Flags::READONLY).doc(
+    spec("swapdb", 3, swapdb).flags(Flags::WRITE.with(Flags::FAST)).in_categories(&["@keyspace", "@dangerous"]).doc(
+        "4.0.0",
+        "Swaps two Redis databases.",
+    ),
+    spec("keys", 2, keys).flags(Flags::READONLY).in_categories(&["@keyspace", "@dangerous"]).doc(
         "1.0.0",
         "Returns all key names that match a pattern.",
     ),
@@ -73,7 +71,7 @@ pub const COMMANDS: &[CommandSpec] = &[
         "2.8.0",
         "Iterates over the key names in the database.",
     ),
-    spec("randomkey", 1, randomkey).flags(Flags::READONLY.with(Flags::RANDOM)).doc(
+    spec("randomkey", 1, randomkey).flags(Flags::READONLY).doc(
         "1.0.0",
         "Returns a random key name from the database.",
     ),
@@ -187,6 +185,27 @@ fn move_key(cx: &mut Context<'_>, args: Args<'_>) -> CommandResult {
     }
     let outcome = cx.keyspace.move_key(cx.session.db, target, &args[1]);
     reply_transfer(cx, outcome)
+}
+
+/// Exchanges two databases for everybody: clients that have one of them selected see the other's keys.
+fn swapdb(cx: &mut Context<'_>, args: Args<'_>) -> CommandResult {
+    let number = |word: &[u8], error| match resp::parse_i64(word) {
+        Some(index) => i32::try_from(index).map_err(|_| error),
+        None => Err(error),
+    };
+    let first = number(&args[1], CommandError::new("ERR invalid first DB index"))?;
+    let second = number(&args[2], CommandError::new("ERR invalid second DB index"))?;
+    let checked = |index: i32| {
+        let index = u32::try_from(index).ok();
+        index.filter(|index| *index < cx.keyspace.databases())
+    };
+    let (Some(first), Some(second)) = (checked(first), checked(second)) else {
+        return Err(DB_OUT_OF_RANGE);
+    };
+    cx.keyspace.swap(first, second);
+    cx.effects.changed(1);
+    cx.reply.ok();
+    Ok(())
 }
 
 fn reply_transfer(cx: &mut Context<'_>, outcome: TransferOutcome) -> CommandResult {

@@ -22,35 +22,35 @@ const fn spec(name: &'static str, arity: i32, handler: super::spec::Handler) -> 
 
 /// The family's commands.
 pub const COMMANDS: &[CommandSpec] = &[
-    spec("lpush", -3, lpush).writes(KeySpec::FIRST).grows().fast().doc(
+    spec("lpush", -3, lpush).writes(KeySpec::FIRST).uses(&["RW insert"]).grows().fast().doc(
         "1.0.0",
         "Prepends one or more elements to a list. Creates the key if it doesn't exist.",
     ),
-    spec("rpush", -3, rpush).writes(KeySpec::FIRST).grows().fast().doc(
+    spec("rpush", -3, rpush).writes(KeySpec::FIRST).uses(&["RW insert"]).grows().fast().doc(
         "1.0.0",
         "Appends one or more elements to a list. Creates the key if it doesn't exist.",
     ),
-    spec("lpushx", -3, lpushx).writes(KeySpec::FIRST).grows().fast().doc(
+    spec("lpushx", -3, lpushx).writes(KeySpec::FIRST).uses(&["RW insert"]).grows().fast().doc(
         "2.2.0",
         "Prepends one or more elements to a list only when the list exists.",
     ),
-    spec("rpushx", -3, rpushx).writes(KeySpec::FIRST).grows().fast().doc(
+    spec("rpushx", -3, rpushx).writes(KeySpec::FIRST).uses(&["RW insert"]).grows().fast().doc(
         "2.2.0",
         "Appends an element to a list only when the list exists.",
     ),
-    spec("lpop", -2, lpop).writes(KeySpec::FIRST).fast().doc(
+    spec("lpop", -2, lpop).writes(KeySpec::FIRST).uses(&["RW access delete"]).fast().doc(
         "1.0.0",
         "Returns the first elements in a list after removing it. Deletes the list if the last element was popped.",
     ),
-    spec("rpop", -2, rpop).writes(KeySpec::FIRST).fast().doc(
+    spec("rpop", -2, rpop).writes(KeySpec::FIRST).uses(&["RW access delete"]).fast().doc(
         "1.0.0",
         "Returns and removes the last elements of a list. Deletes the list if the last element was popped.",
     ),
-    spec("lmpop", -4, lmpop).writes(KeySpec::Counted { count: 1, extra: 0 }).doc(
+    spec("lmpop", -4, lmpop).writes(KeySpec::Counted { count: 1, extra: 0 }).uses(&["RW access delete"]).doc(
         "7.0.0",
         "Returns multiple elements from a list after removing them. Deletes the list if the last element was popped.",
     ),
-    spec("llen", 2, llen).reads(KeySpec::FIRST).fast().doc("1.0.0", "Returns the length of a list."),
+    spec("llen", 2, llen).reads(KeySpec::FIRST).uses(&["RO"]).fast().doc("1.0.0", "Returns the length of a list."),
     spec("lindex", 3, lindex).reads(KeySpec::FIRST).doc(
         "1.0.0",
         "Returns an element from a list by its index.",
@@ -59,7 +59,7 @@ pub const COMMANDS: &[CommandSpec] = &[
         "1.0.0",
         "Sets the value of an element in a list by its index.",
     ),
-    spec("linsert", 5, linsert).writes(KeySpec::FIRST).grows().doc(
+    spec("linsert", 5, linsert).writes(KeySpec::FIRST).uses(&["RW insert"]).grows().doc(
         "2.2.0",
         "Inserts an element before or after another element in a list.",
     ),
@@ -67,11 +67,11 @@ pub const COMMANDS: &[CommandSpec] = &[
         "1.0.0",
         "Returns a range of elements from a list.",
     ),
-    spec("ltrim", 4, ltrim).writes(KeySpec::FIRST).doc(
+    spec("ltrim", 4, ltrim).writes(KeySpec::FIRST).uses(&["RW delete"]).doc(
         "1.0.0",
         "Removes elements from both ends a list. Deletes the list if all elements were trimmed.",
     ),
-    spec("lrem", 4, lrem).writes(KeySpec::FIRST).doc(
+    spec("lrem", 4, lrem).writes(KeySpec::FIRST).uses(&["RW delete"]).doc(
         "1.0.0",
         "Removes elements from a list. Deletes the list if the last element was removed.",
     ),
@@ -79,11 +79,11 @@ pub const COMMANDS: &[CommandSpec] = &[
         "6.0.6",
         "Returns the index of matching elements in a list.",
     ),
-    spec("lmove", 5, lmove).writes(KeySpec::FIRST_TWO).grows().doc(
+    spec("lmove", 5, lmove).writes(KeySpec::Two).uses(&["RW access delete", "RW insert"]).grows().doc(
         "6.2.0",
         "Returns an element after popping it from one list and pushing it to another. Deletes the list if the last element was moved.",
     ),
-    spec("rpoplpush", 3, rpoplpush).writes(KeySpec::FIRST_TWO).grows().doc(
+    spec("rpoplpush", 3, rpoplpush).writes(KeySpec::Two).uses(&["RW access delete", "RW insert"]).grows().doc(
         "1.2.0",
         "Returns the last element of a list after removing and pushing it to another list. Deletes the list if the last element was popped.",
     ),

@@ -38,17 +38,21 @@ pub const COMMANDS: &[CommandSpec] = &[
 const OBJECT: &[CommandSpec] = &[
     spec("encoding", 3, object_encoding)
         .reads(SECOND)
+        .uses(&["RO"])
         .doc("2.2.3", "Returns the internal encoding of a Redis object."),
-    spec("freq", 3, object_freq).reads(SECOND).doc(
+    spec("freq", 3, object_freq).reads(SECOND)
+        .uses(&["RO"]).doc(
         "4.0.0",
         "Returns the logarithmic access frequency counter of a Redis object.",
     ),
-    spec("idletime", 3, object_idletime).reads(SECOND).doc(
+    spec("idletime", 3, object_idletime).reads(SECOND)
+        .uses(&["RO"]).doc(
         "2.2.3",
         "Returns the time since the last access to a Redis object.",
     ),
     spec("refcount", 3, object_refcount)
         .reads(SECOND)
+        .uses(&["RO"])
         .doc("2.2.3", "Returns the reference count of a value of a key."),
     spec("help", 2, object_help)
         .flags(Flags::LOADING.with(Flags::STALE))
@@ -61,6 +65,7 @@ const OBJECT: &[CommandSpec] = &[
 const MEMORY: &[CommandSpec] = &[
     CommandSpec::new("usage", Group::Server, -3, memory_usage)
         .reads(SECOND)
+        .uses(&["RO"])
         .doc("4.0.0", "Estimates the memory usage of a key."),
     CommandSpec::new("help", Group::Server, 2, memory_help)
         .flags(Flags::LOADING.with(Flags::STALE))

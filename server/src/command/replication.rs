@@ -13,21 +13,28 @@ use super::{
     session::{ReplicaHello, Switch},
 };
 
+/// Unlike in Redis they run on a stale replica, and on a master whose lease has ended: replicas must be able to come
+/// back to it, or it would never be acknowledged again.
 const LINK: Flags = Flags::ADMIN
     .with(Flags::NOSCRIPT)
     .with(Flags::NO_MULTI)
+    .with(Flags::NO_ASYNC_LOADING)
     .with(Flags::STALE);
+const FOLLOW: Flags = Flags::ADMIN
+    .with(Flags::NOSCRIPT)
+    .with(Flags::STALE)
+    .with(Flags::NO_ASYNC_LOADING);
 
 /// The family's commands.
 pub const COMMANDS: &[CommandSpec] = &[
     CommandSpec::new("replicaof", Group::Server, 3, replicaof)
-        .flags(Flags::ADMIN.with(Flags::NOSCRIPT).with(Flags::STALE))
+        .flags(FOLLOW)
         .doc(
             "5.0.0",
             "Configures a server as replica of another, or promotes it to a master.",
         ),
     CommandSpec::new("slaveof", Group::Server, 3, replicaof)
-        .flags(Flags::ADMIN.with(Flags::NOSCRIPT).with(Flags::STALE))
+        .flags(FOLLOW)
         .doc(
             "1.0.0",
             "Sets a Redis server as a replica of another, or promotes it to being a master.",
@@ -39,6 +46,7 @@ pub const COMMANDS: &[CommandSpec] = &[
                 .with(Flags::STALE)
                 .with(Flags::FAST),
         )
+        .in_categories(&["@admin", "@dangerous"])
         .doc("2.8.12", "Returns the replication role."),
     CommandSpec::new("psync", Group::Server, -3, psync)
         .flags(LINK)
@@ -51,7 +59,8 @@ pub const COMMANDS: &[CommandSpec] = &[
             Flags::ADMIN
                 .with(Flags::NOSCRIPT)
                 .with(Flags::LOADING)
-                .with(Flags::STALE),
+                .with(Flags::STALE)
+                .with(Flags::ALLOW_BUSY),
         )
         .doc(
             "3.0.0",
@@ -65,6 +74,7 @@ pub const COMMANDS: &[CommandSpec] = &[
         ),
     CommandSpec::new("wait", Group::Generic, 3, wait)
         .flags(Flags::BLOCKING)
+        .in_categories(&["@connection"])
         .doc(
             "3.0.0",
             "Blocks until the asynchronous replication of all preceding write commands sent by \
@@ -253,7 +263,8 @@ fn wait(cx: &mut Context<'_>, args: Args<'_>) -> CommandResult {
         ));
     }
     let count = u32::try_from(args::integer(&args[1])?).unwrap_or(0);
-    let timeout = args::integer(&args[2])?;
+    let wrong = CommandError::new("ERR timeout is not an integer or out of range");
+    let timeout = resp::parse_i64(&args[2]).ok_or(wrong)?;
     if timeout < 0 {
         return Err(CommandError::new("ERR timeout is negative"));
     }

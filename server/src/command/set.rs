@@ -28,19 +28,19 @@ const fn spec(name: &'static str, arity: i32, handler: super::spec::Handler) -> 
 
 /// The family's commands.
 pub const COMMANDS: &[CommandSpec] = &[
-    spec("sadd", -3, sadd).writes(KeySpec::FIRST).grows().fast().doc(
+    spec("sadd", -3, sadd).writes(KeySpec::FIRST).uses(&["RW insert"]).grows().fast().doc(
         "1.0.0",
         "Adds one or more members to a set. Creates the key if it doesn't exist.",
     ),
-    spec("srem", -3, srem).writes(KeySpec::FIRST).fast().doc(
+    spec("srem", -3, srem).writes(KeySpec::FIRST).uses(&["RW delete"]).fast().doc(
         "1.0.0",
         "Removes one or more members from a set. Deletes the set if the last member was removed.",
     ),
-    spec("smove", 4, smove).writes(KeySpec::FIRST_TWO).fast().doc(
+    spec("smove", 4, smove).writes(KeySpec::Two).uses(&["RW access delete", "RW insert"]).fast().doc(
         "1.0.0",
         "Moves a member from one set to another.",
     ),
-    spec("spop", -2, spop).writes(KeySpec::FIRST).fast().doc(
+    spec("spop", -2, spop).writes(KeySpec::FIRST).uses(&["RW access delete"]).fast().doc(
         "1.0.0",
         "Returns one or more random members from a set after removing them. Deletes the set if the last member was popped.",
     ),
@@ -48,7 +48,7 @@ pub const COMMANDS: &[CommandSpec] = &[
         "1.0.0",
         "Get one or multiple random members from a set",
     ),
-    spec("sismember", 3, sismember).reads(KeySpec::FIRST).fast().doc(
+    spec("sismember", 3, sismember).reads(KeySpec::FIRST).uses(&["RO"]).fast().doc(
         "1.0.0",
         "Determines whether a member belongs to a set.",
     ),
@@ -56,7 +56,7 @@ pub const COMMANDS: &[CommandSpec] = &[
         "6.2.0",
         "Determines whether multiple members belong to a set.",
     ),
-    spec("scard", 2, scard).reads(KeySpec::FIRST).fast().doc(
+    spec("scard", 2, scard).reads(KeySpec::FIRST).uses(&["RO"]).fast().doc(
         "1.0.0",
         "Returns the number of members in a set.",
     ),
@@ -72,7 +72,7 @@ pub const COMMANDS: &[CommandSpec] = &[
         "7.0.0",
         "Returns the number of members of the intersect of multiple sets.",
     ),
-    spec("sinterstore", -3, sinterstore).writes(KeySpec::ALL).grows().doc(
+    spec("sinterstore", -3, sinterstore).writes(KeySpec::TargetAndAll).uses(&["OW update", "RO access"]).grows().doc(
         "1.0.0",
         "Stores the intersect of multiple sets in a key.",
     ),
@@ -80,7 +80,7 @@ pub const COMMANDS: &[CommandSpec] = &[
         "1.0.0",
         "Returns the union of multiple sets.",
     ),
-    spec("sunionstore", -3, sunionstore).writes(KeySpec::ALL).grows().doc(
+    spec("sunionstore", -3, sunionstore).writes(KeySpec::TargetAndAll).uses(&["OW update", "RO access"]).grows().doc(
         "1.0.0",
         "Stores the union of multiple sets in a key.",
     ),
@@ -88,7 +88,7 @@ pub const COMMANDS: &[CommandSpec] = &[
         "1.0.0",
         "Returns the difference of multiple sets.",
     ),
-    spec("sdiffstore", -3, sdiffstore).writes(KeySpec::ALL).grows().doc(
+    spec("sdiffstore", -3, sdiffstore).writes(KeySpec::TargetAndAll).uses(&["OW update", "RO access"]).grows().doc(
         "1.0.0",
         "Stores the difference of multiple sets in a key.",
     ),

@@ -32,8 +32,8 @@ flags! {
     PUBSUB = 4 => "pubsub";
     /// Not callable from scripts.
     NOSCRIPT = 5 => "noscript";
-    /// Its reply depends on chance.
-    RANDOM = 6 => "random";
+    /// Does not run while a dataset is loaded beside the present one.
+    NO_ASYNC_LOADING = 6 => "no_async_loading";
     /// May block the client.
     BLOCKING = 7 => "blocking";
     /// Runs while a dataset is being loaded.
@@ -54,6 +54,8 @@ flags! {
     MOVABLE_KEYS = 15 => "movablekeys";
     /// Is not held back by a pause of writes although it may propagate.
     MAY_REPLICATE = 16 => "may_replicate";
+    /// Runs while a script runs too long.
+    ALLOW_BUSY = 17 => "allow_busy";
 }
 
 impl Flags {
@@ -129,6 +131,10 @@ pub enum KeySpec {
         /// Distance between keys.
         step: i32,
     },
+    /// Positions 1 and 2, with a use of their own each (a source and a destination).
+    Two,
+    /// A destination at position 1, and sources from 2 to the end.
+    TargetAndAll,
     /// A count at `count`, followed by that many keys; with `extra` a position of one more key
     /// (a destination), or 0.
     Counted {
@@ -152,12 +158,6 @@ impl KeySpec {
         last: -1,
         step: 1,
     };
-    /// Keys at positions 1 and 2.
-    pub const FIRST_TWO: KeySpec = KeySpec::Range {
-        first: 1,
-        last: 2,
-        step: 1,
-    };
     /// Key and value alternate from position 1 to the end.
     pub const PAIRS: KeySpec = KeySpec::Range {
         first: 1,
@@ -165,12 +165,32 @@ impl KeySpec {
         step: 2,
     };
 
+    /// First, last, step, for those that are one range.
+    pub const fn range(self) -> Option<(i32, i32, i32)> {
+        match self {
+            KeySpec::Range { first, last, step } => Some((first, last, step)),
+            KeySpec::Two => Some((1, 2, 1)),
+            KeySpec::TargetAndAll => Some((1, -1, 1)),
+            KeySpec::None | KeySpec::Counted { .. } => None,
+        }
+    }
+
+    /// Whether the first of the found keys is used in another way than the others.
+    pub const fn begins_with_another_use(self) -> bool {
+        match self {
+            KeySpec::Two | KeySpec::TargetAndAll => true,
+            KeySpec::Counted { extra, .. } => extra > 0,
+            KeySpec::None | KeySpec::Range { .. } => false,
+        }
+    }
+
     /// The positions of the keys in `args`, or `None` where the arguments do not fit.
     pub fn positions(self, args: Args<'_>) -> Option<Vec<usize>> {
         let len = args.len() as i64;
         match self {
             KeySpec::None => Some(Vec::new()),
-            KeySpec::Range { first, last, step } => {
+            KeySpec::Range { .. } | KeySpec::Two | KeySpec::TargetAndAll => {
+                let (first, last, step) = self.range()?;
                 let last = if last < 0 {
                     len + i64::from(last)
                 } else {
@@ -223,6 +243,10 @@ pub struct CommandSpec {
     pub flags: Flags,
     /// Where its keys are.
     pub keys: KeySpec,
+    /// What it does with them, in the words of COMMAND INFO: of all keys, or of the first and of the others.
+    pub key_uses: &'static [&'static str],
+    /// ACL categories in place of the group's, beside those that follow from flags.
+    pub categories: &'static [&'static str],
     /// The function that runs it. For a container of subcommands: called when none matched.
     pub handler: Handler,
     /// Subcommands, searched by the second argument.
@@ -245,6 +269,8 @@ impl CommandSpec {
             arity,
             flags: Flags::NONE,
             keys: KeySpec::None,
+            key_uses: &[],
+            categories: &[],
             handler,
             subcommands: &[],
         }
@@ -259,13 +285,27 @@ impl CommandSpec {
     /// A command that writes to the keys at `keys`.
     pub const fn writes(mut self, keys: KeySpec) -> CommandSpec {
         self.keys = keys;
+        self.key_uses = &["RW update"];
         self.flags(Flags::WRITE)
     }
 
     /// A command that only reads the keys at `keys`.
     pub const fn reads(mut self, keys: KeySpec) -> CommandSpec {
         self.keys = keys;
+        self.key_uses = &["RO access"];
         self.flags(Flags::READONLY)
+    }
+
+    /// What it does with its keys, where that is not the usual of a write or read.
+    pub const fn uses(mut self, uses: &'static [&'static str]) -> CommandSpec {
+        self.key_uses = uses;
+        self
+    }
+
+    /// ACL categories in place of the group's.
+    pub const fn in_categories(mut self, categories: &'static [&'static str]) -> CommandSpec {
+        self.categories = categories;
+        self
     }
 
     /// Constant or logarithmic time.

@@ -29,31 +29,31 @@ const fn spec(name: &'static str, arity: i32, handler: super::spec::Handler) -> 
 /// The family's commands.
 pub const COMMANDS: &[CommandSpec] = &[
     spec("get", 2, get).reads(KeySpec::FIRST).fast().doc("1.0.0", "Returns the string value of a key."),
-    spec("set", -3, set).writes(KeySpec::FIRST).grows().doc(
+    spec("set", -3, set).writes(KeySpec::FIRST).uses(&["RW access update variable_flags"]).grows().doc(
         "1.0.0",
         "Sets the string value of a key, ignoring its type. The key is created if it doesn't exist.",
     ),
-    spec("setnx", 3, setnx).writes(KeySpec::FIRST).grows().fast().doc(
+    spec("setnx", 3, setnx).writes(KeySpec::FIRST).uses(&["OW insert"]).grows().fast().doc(
         "1.0.0",
         "Sets the string value of a key only when the key doesn't exist.",
     ),
-    spec("setex", 4, setex).writes(KeySpec::FIRST).grows().doc(
+    spec("setex", 4, setex).writes(KeySpec::FIRST).uses(&["OW update"]).grows().doc(
         "2.0.0",
         "Sets the string value and expiration time of a key. Creates the key if it doesn't exist.",
     ),
-    spec("psetex", 4, psetex).writes(KeySpec::FIRST).grows().doc(
+    spec("psetex", 4, psetex).writes(KeySpec::FIRST).uses(&["OW update"]).grows().doc(
         "2.6.0",
         "Sets both string value and expiration time in milliseconds of a key.",
     ),
-    spec("getset", 3, getset).writes(KeySpec::FIRST).grows().fast().doc(
+    spec("getset", 3, getset).writes(KeySpec::FIRST).uses(&["RW access update"]).grows().fast().doc(
         "1.0.0",
         "Returns the previous string value of a key after setting it to a new value.",
     ),
-    spec("getdel", 2, getdel).writes(KeySpec::FIRST).fast().doc(
+    spec("getdel", 2, getdel).writes(KeySpec::FIRST).uses(&["RW access delete"]).fast().doc(
         "6.2.0",
         "Returns the string value of a key after deleting the key.",
     ),
-    spec("getex", -2, getex).writes(KeySpec::FIRST).fast().doc(
+    spec("getex", -2, getex).writes(KeySpec::FIRST).uses(&["RW access update"]).fast().doc(
         "6.2.0",
         "Returns the string value of a key after setting its expiration time.",
     ),
@@ -61,15 +61,15 @@ pub const COMMANDS: &[CommandSpec] = &[
         "1.0.0",
         "Atomically returns the string values of one or more keys.",
     ),
-    spec("mset", -3, mset).writes(KeySpec::PAIRS).grows().doc(
+    spec("mset", -3, mset).writes(KeySpec::PAIRS).uses(&["OW update"]).grows().doc(
         "1.0.1",
         "Atomically creates or modifies the string values of one or more keys.",
     ),
-    spec("msetnx", -3, msetnx).writes(KeySpec::PAIRS).grows().doc(
+    spec("msetnx", -3, msetnx).writes(KeySpec::PAIRS).uses(&["OW insert"]).grows().doc(
         "1.0.1",
         "Atomically modifies the string values of one or more keys only when all keys don't exist.",
     ),
-    spec("strlen", 2, strlen).reads(KeySpec::FIRST).fast().doc(
+    spec("strlen", 2, strlen).reads(KeySpec::FIRST).uses(&["RO"]).fast().doc(
         "2.2.0",
         "Returns the length of a string value.",
     ),
@@ -85,27 +85,27 @@ pub const COMMANDS: &[CommandSpec] = &[
         "2.2.0",
         "Overwrites a part of a string value with another by an offset. Creates the key if it doesn't exist.",
     ),
-    spec("append", 3, append).writes(KeySpec::FIRST).grows().fast().doc(
+    spec("append", 3, append).writes(KeySpec::FIRST).uses(&["RW insert"]).grows().fast().doc(
         "2.0.0",
         "Appends a string to the value of a key. Creates the key if it doesn't exist.",
     ),
-    spec("incr", 2, incr).writes(KeySpec::FIRST).grows().fast().doc(
+    spec("incr", 2, incr).writes(KeySpec::FIRST).uses(&["RW access update"]).grows().fast().doc(
         "1.0.0",
         "Increments the integer value of a key by one. Uses 0 as initial value if the key doesn't exist.",
     ),
-    spec("decr", 2, decr).writes(KeySpec::FIRST).grows().fast().doc(
+    spec("decr", 2, decr).writes(KeySpec::FIRST).uses(&["RW access update"]).grows().fast().doc(
         "1.0.0",
         "Decrements the integer value of a key by one. Uses 0 as initial value if the key doesn't exist.",
     ),
-    spec("incrby", 3, incrby).writes(KeySpec::FIRST).grows().fast().doc(
+    spec("incrby", 3, incrby).writes(KeySpec::FIRST).uses(&["RW access update"]).grows().fast().doc(
         "1.0.0",
         "Increments the integer value of a key by a number. Uses 0 as initial value if the key doesn't exist.",
     ),
-    spec("decrby", 3, decrby).writes(KeySpec::FIRST).grows().fast().doc(
+    spec("decrby", 3, decrby).writes(KeySpec::FIRST).uses(&["RW access update"]).grows().fast().doc(
         "1.0.0",
         "Decrements a number from the integer value of a key. Uses 0 as initial value if the key doesn't exist.",
     ),
-    spec("incrbyfloat", 3, incrbyfloat).writes(KeySpec::FIRST).grows().fast().doc(
+    spec("incrbyfloat", 3, incrbyfloat).writes(KeySpec::FIRST).uses(&["RW access update"]).grows().fast().doc(
         "2.6.0",
         "Increment the floating point value of a key by a number. Uses 0 as initial value if the key doesn't exist.",
     ),

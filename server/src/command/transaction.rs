@@ -13,12 +13,13 @@ use super::{
 const ALWAYS: Flags = Flags::NOSCRIPT
     .with(Flags::LOADING)
     .with(Flags::STALE)
-    .with(Flags::FAST);
+    .with(Flags::FAST)
+    .with(Flags::ALLOW_BUSY);
 
 /// The family's commands.
 pub const COMMANDS: &[CommandSpec] = &[
     CommandSpec::new("multi", Group::Transactions, 1, multi)
-        .flags(ALWAYS.with(Flags::NO_MULTI))
+        .flags(ALWAYS)
         .doc("1.2.0", "Starts a transaction."),
     CommandSpec::new("exec", Group::Transactions, 1, exec)
         .flags(
@@ -35,7 +36,8 @@ pub const COMMANDS: &[CommandSpec] = &[
         keys: KeySpec::ALL,
         ..CommandSpec::new("watch", Group::Transactions, -2, watch)
     }
-    .flags(ALWAYS.with(Flags::NO_MULTI))
+    .uses(&["RO"])
+    .flags(ALWAYS)
     .doc(
         "2.2.0",
         "Monitors changes to keys to determine the execution of a transaction.",

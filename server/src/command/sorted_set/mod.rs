@@ -32,35 +32,35 @@ pub const COMMANDS: &[CommandSpec] = &[
         "1.2.0",
         "Adds one or more members to a sorted set, or updates their scores. Creates the key if it doesn't exist.",
     ),
-    spec("zincrby", 4, write::zincrby).writes(KeySpec::FIRST).grows().fast().doc(
+    spec("zincrby", 4, write::zincrby).writes(KeySpec::FIRST).uses(&["RW access update"]).grows().fast().doc(
         "1.2.0",
         "Increments the score of a member in a sorted set.",
     ),
-    spec("zrem", -3, write::zrem).writes(KeySpec::FIRST).fast().doc(
+    spec("zrem", -3, write::zrem).writes(KeySpec::FIRST).uses(&["RW delete"]).fast().doc(
         "1.2.0",
         "Removes one or more members from a sorted set. Deletes the sorted set if all members were removed.",
     ),
-    spec("zremrangebyrank", 4, range::zremrangebyrank).writes(KeySpec::FIRST).doc(
+    spec("zremrangebyrank", 4, range::zremrangebyrank).writes(KeySpec::FIRST).uses(&["RW delete"]).doc(
         "2.0.0",
         "Removes members in a sorted set within a range of indexes. Deletes the sorted set if all members were removed.",
     ),
-    spec("zremrangebyscore", 4, range::zremrangebyscore).writes(KeySpec::FIRST).doc(
+    spec("zremrangebyscore", 4, range::zremrangebyscore).writes(KeySpec::FIRST).uses(&["RW delete"]).doc(
         "1.2.0",
         "Removes members in a sorted set within a range of scores. Deletes the sorted set if all members were removed.",
     ),
-    spec("zremrangebylex", 4, range::zremrangebylex).writes(KeySpec::FIRST).doc(
+    spec("zremrangebylex", 4, range::zremrangebylex).writes(KeySpec::FIRST).uses(&["RW delete"]).doc(
         "2.8.9",
         "Removes members in a sorted set within a lexicographical range. Deletes the sorted set if all members were removed.",
     ),
-    spec("zpopmin", -2, write::zpopmin).writes(KeySpec::FIRST).fast().doc(
+    spec("zpopmin", -2, write::zpopmin).writes(KeySpec::FIRST).uses(&["RW access delete"]).fast().doc(
         "5.0.0",
         "Returns the lowest-scoring members from a sorted set after removing them. Deletes the sorted set if the last member was popped.",
     ),
-    spec("zpopmax", -2, write::zpopmax).writes(KeySpec::FIRST).fast().doc(
+    spec("zpopmax", -2, write::zpopmax).writes(KeySpec::FIRST).uses(&["RW access delete"]).fast().doc(
         "5.0.0",
         "Returns the highest-scoring members from a sorted set after removing them. Deletes the sorted set if the last member was popped.",
     ),
-    spec("zmpop", -4, write::zmpop).writes(COUNTED).doc(
+    spec("zmpop", -4, write::zmpop).writes(COUNTED).uses(&["RW access delete"]).doc(
         "7.0.0",
         "Returns the highest- or lowest-scoring members from one or more sorted sets after removing them. Deletes the sorted set if the last member was popped.",
     ),
@@ -68,7 +68,7 @@ pub const COMMANDS: &[CommandSpec] = &[
         "1.2.0",
         "Returns members in a sorted set within a range of indexes.",
     ),
-    spec("zrangestore", -5, range::zrangestore).writes(KeySpec::FIRST_TWO).grows().doc(
+    spec("zrangestore", -5, range::zrangestore).writes(KeySpec::Two).uses(&["OW update", "RO access"]).grows().doc(
         "6.2.0",
         "Stores a range of members from sorted set in a key.",
     ),
@@ -100,7 +100,7 @@ pub const COMMANDS: &[CommandSpec] = &[
         "2.8.9",
         "Returns the number of members in a sorted set within a lexicographical range.",
     ),
-    spec("zcard", 2, lookup::zcard).reads(KeySpec::FIRST).fast().doc(
+    spec("zcard", 2, lookup::zcard).reads(KeySpec::FIRST).uses(&["RO"]).fast().doc(
         "1.2.0",
         "Returns the number of members in a sorted set.",
     ),
@@ -144,15 +144,15 @@ pub const COMMANDS: &[CommandSpec] = &[
         "7.0.0",
         "Returns the number of members of the intersect of multiple sorted sets.",
     ),
-    spec("zunionstore", -4, algebra::zunionstore).writes(COUNTED_WITH_TARGET).grows().doc(
+    spec("zunionstore", -4, algebra::zunionstore).writes(COUNTED_WITH_TARGET).uses(&["OW update", "RO access"]).grows().doc(
         "2.0.0",
         "Stores the union of multiple sorted sets in a key.",
     ),
-    spec("zinterstore", -4, algebra::zinterstore).writes(COUNTED_WITH_TARGET).grows().doc(
+    spec("zinterstore", -4, algebra::zinterstore).writes(COUNTED_WITH_TARGET).uses(&["OW update", "RO access"]).grows().doc(
         "2.0.0",
         "Stores the intersect of multiple sorted sets in a key.",
     ),
-    spec("zdiffstore", -4, algebra::zdiffstore).writes(COUNTED_WITH_TARGET).grows().doc(
+    spec("zdiffstore", -4, algebra::zdiffstore).writes(COUNTED_WITH_TARGET).uses(&["OW update", "RO access"]).grows().doc(
         "6.2.0",
         "Stores the difference of multiple sorted sets in a key.",
     ),
