@@ -13,7 +13,7 @@ use std::{
 
 use crate::{
     command::{
-        effects::ShutdownMode,
+        effects::{FailedSave, LaggingReplicas, ShutdownMode, ShutdownRequest},
         host::{ClientHost, PauseKind},
     },
     config::{Config, Loaded},
@@ -166,15 +166,20 @@ impl Server {
             use tokio::signal::unix::{SignalKind, signal};
             let mut terminate = signal(SignalKind::terminate()).map_err(StartError::Thread)?;
             let mut interrupt = signal(SignalKind::interrupt()).map_err(StartError::Thread)?;
-            tokio::select! {
-                _ = terminate.recv() => tracing::info!("SIGTERM received, shutting down"),
-                _ = interrupt.recv() => tracing::info!("SIGINT received, shutting down"),
-                () = self.engine.shared.shutdown.notified() => tracing::info!("SHUTDOWN asked for"),
+            loop {
+                tokio::select! {
+                    _ = terminate.recv() => tracing::info!("SIGTERM received, shutting down"),
+                    _ = interrupt.recv() => tracing::info!("SIGINT received, shutting down"),
+                    () = self.engine.shared.shutdown.notified() => tracing::info!("SHUTDOWN asked for"),
+                }
+                if let Some(managed) = &self.managed {
+                    managed.leave().await;
+                }
+                match self.end().await? {
+                    Ended::Yes => break,
+                    Ended::CalledOff => self.stay().await,
+                }
             }
-            if let Some(managed) = &self.managed {
-                managed.leave().await;
-            }
-            self.end().await?;
             if let Some(managed) = &self.managed {
                 managed.exited_cleanly().await;
             }
@@ -183,11 +188,19 @@ impl Server {
     }
 
     /// The end in good order: no more writes, replicas catch up, the data are saved.
-    async fn end(&self) -> Result<(), StartError> {
+    async fn end(&self) -> Result<Ended, StartError> {
+        let shared = &self.engine.shared;
+        let request = *shared
+            .shutdown_request
+            .lock()
+            .get_or_insert_with(ShutdownRequest::default);
         let (save, patience) = {
             let mut state = self.engine.lock();
             let config = &state.core.config;
-            let patience = config.net.shutdown_timeout;
+            let patience = match request.replicas {
+                LaggingReplicas::Await => config.net.shutdown_timeout,
+                LaggingReplicas::Leave => Duration::ZERO,
+            };
             let has_save_points = !config.persistence.save_points.is_empty();
             let now_ms = clock::unix_ms();
             state.core.pause(
@@ -197,28 +210,51 @@ impl Server {
             );
             state.core.replication.request_acks();
             state.finish_batch();
-            let mode = self
-                .engine
-                .shared
-                .shutdown_mode
-                .lock()
-                .unwrap_or(ShutdownMode::Default);
-            let save = match mode {
+            let save = match request.mode {
                 ShutdownMode::Default => has_save_points,
                 ShutdownMode::Save => true,
                 ShutdownMode::NoSave => false,
             };
             (save, patience)
         };
-        self.wait_for_replicas(patience).await;
-        if save {
-            snapshot::save(&self.engine)
-                .await
-                .map_err(StartError::Save)?;
+        tokio::select! {
+            () = self.wait_for_replicas(patience) => {}
+            () = shared.shutdown_aborted.notified() => {
+                tracing::info!("the shutdown is called off (SHUTDOWN ABORT)");
+                return Ok(Ended::CalledOff);
+            }
+        }
+        if save && let Err(error) = snapshot::save(&self.engine).await {
+            match request.failed_save {
+                FailedSave::Leave => {
+                    tracing::warn!(%error, "leaving without the data on disk (FORCE)")
+                }
+                // Its operator has other members with the data, and waits for this one.
+                FailedSave::Stay if self.managed.is_some() => return Err(StartError::Save(error)),
+                FailedSave::Stay => {
+                    tracing::error!(%error, "the dataset could not be saved: the server stays");
+                    return Ok(Ended::CalledOff);
+                }
+            }
+        } else if save {
             tracing::info!("the dataset is saved");
         }
         tracing::info!("bye");
-        Ok(())
+        Ok(Ended::Yes)
+    }
+
+    /// Serves on after a shutdown that was called off or failed.
+    async fn stay(&self) {
+        let shared = &self.engine.shared;
+        // A SHUTDOWN ABORT that came too late must not end the next shutdown.
+        tokio::select! {
+            biased;
+            () = shared.shutdown_aborted.notified() => {}
+            () = std::future::ready(()) => {}
+        }
+        *shared.shutdown_request.lock() = None;
+        self.engine.lock().core.unpause();
+        shared.shutdown_called_off.notify_waiters();
     }
 
     /// Waits until every online replica has acknowledged everything, but not for ever.
@@ -248,6 +284,14 @@ impl Server {
             );
         }
     }
+}
+
+/// Whether a shutdown came to its end.
+enum Ended {
+    /// The process may leave.
+    Yes,
+    /// It was called off, or the data could not be saved.
+    CalledOff,
 }
 
 /// Loads the snapshot in `dir`, if there is one. What it says of the replication history is taken

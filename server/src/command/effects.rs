@@ -47,7 +47,7 @@ pub enum Next {
     /// `EXEC`: the engine runs what was queued and writes its replies.
     RunTransaction,
     /// `SHUTDOWN`: the server ends.
-    Shutdown(ShutdownMode),
+    Shutdown(ShutdownRequest),
 }
 
 /// What a replica asked for.
@@ -74,6 +74,45 @@ pub enum Failover {
     Requested,
     /// A plain synchronization.
     No,
+}
+
+/// What `SHUTDOWN` asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ShutdownRequest {
+    /// How the data are treated.
+    pub mode: ShutdownMode,
+    /// Whether replicas are waited for.
+    pub replicas: LaggingReplicas,
+    /// What a save that fails means.
+    pub failed_save: FailedSave,
+}
+
+/// Whether a shutdown waits until replicas have everything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LaggingReplicas {
+    /// It does, for `shutdown-timeout`.
+    Await,
+    /// It does not (`NOW`).
+    Leave,
+}
+
+/// Whether a shutdown goes on although the data could not be saved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FailedSave {
+    /// It does not: the server stays.
+    Stay,
+    /// It does (`FORCE`).
+    Leave,
+}
+
+impl Default for ShutdownRequest {
+    fn default() -> Self {
+        Self {
+            mode: ShutdownMode::Default,
+            replicas: LaggingReplicas::Await,
+            failed_save: FailedSave::Stay,
+        }
+    }
 }
 
 /// How `SHUTDOWN` treats the data.

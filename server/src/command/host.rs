@@ -4,11 +4,11 @@
 //! keyspace through [`Host`], so that this layer knows neither the engine nor a socket. Each trait
 //! is one concern; the engine implements each in a file of the same name in `engine/host/`.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use super::{
     CommandError,
-    session::{Session, Switch},
+    session::{Scope, Session, Switch},
 };
 use crate::{
     config::{Demand, Locality, Permission},
@@ -35,6 +35,55 @@ pub trait AuthHost {
 
     /// Whether user `default` is open to everybody (no password configured).
     fn default_user_is_open(&self) -> OpenDefault;
+
+    /// All users, `default` first.
+    fn users(&self) -> Vec<UserView>;
+
+    /// Changes the passwords of user `default`, all or none. Each change comes with the word that asked for it, which is
+    /// given back beside the problem.
+    fn change_passwords<'a>(
+        &mut self,
+        changes: &[(&'a [u8], PasswordChange<'a>)],
+    ) -> Result<(), (&'a [u8], String)>;
+}
+
+/// A user, as ACL shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UserView {
+    /// Name.
+    pub name: Arc<str>,
+    /// What the user may do.
+    pub scope: Scope,
+    /// Whether one of the passwords must be given.
+    pub needs_password: NeedsPassword,
+    /// SHA-256 of each password.
+    pub digests: Vec<[u8; 32]>,
+}
+
+/// Whether a user must give a password.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NeedsPassword {
+    /// One of those that are known.
+    Yes,
+    /// Any is good.
+    No,
+}
+
+/// One change of a user's passwords.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PasswordChange<'a> {
+    /// `>password`.
+    Add(&'a [u8]),
+    /// `<password`.
+    Remove(&'a [u8]),
+    /// `#hash`.
+    AddDigest([u8; 32]),
+    /// `!hash`.
+    RemoveDigest([u8; 32]),
+    /// `nopass`: everybody may log in.
+    NeedNone,
+    /// `resetpass`: nobody may, until a password is added.
+    Clear,
 }
 
 /// Whether a connection is logged in as `default` from its start.
@@ -151,6 +200,9 @@ pub trait ConfigHost {
 pub trait ServerHost {
     /// The text of INFO for these sections.
     fn info(&self, sections: &[&str], keyspace: &Keyspace, now_ms: i64) -> String;
+
+    /// `SHUTDOWN ABORT`: ends a shutdown that waits for replicas.
+    fn abort_shutdown(&mut self) -> Result<(), CommandError>;
 
     /// Unix seconds of the last good snapshot.
     fn last_save_s(&self) -> i64;

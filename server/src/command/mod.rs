@@ -30,6 +30,7 @@ pub mod session;
 pub mod spec;
 pub mod table;
 
+pub mod acl;
 pub mod config;
 pub mod connection;
 pub mod expiry;

@@ -7,7 +7,7 @@ use resp::Args;
 use super::{
     CommandError, CommandSpec, Context, Flags, Group,
     args::{self, is, parse_float},
-    effects::{Next, ShutdownMode},
+    effects::{FailedSave, LaggingReplicas, Next, ShutdownMode, ShutdownRequest},
     error::CommandResult,
     introspection::{help_of, unknown_subcommand},
     session::Switch,
@@ -24,21 +24,26 @@ pub const COMMANDS: &[CommandSpec] = &[
         .doc(
             "1.0.0",
             "Returns information and statistics about the server.",
-        ),
+        )
+        .in_categories(&["@dangerous"]),
     CommandSpec::new("dbsize", Group::Server, 1, dbsize)
         .flags(Flags::READONLY.with(Flags::FAST))
+        .in_categories(&["@keyspace"])
         .doc("1.0.0", "Returns the number of keys in the database."),
     CommandSpec::new("flushall", Group::Server, -1, flushall)
         .flags(Flags::WRITE)
+        .in_categories(&["@keyspace", "@dangerous"])
         .doc("1.0.0", "Removes all keys from all databases."),
     CommandSpec::new("flushdb", Group::Server, -1, flushdb)
         .flags(Flags::WRITE)
+        .in_categories(&["@keyspace", "@dangerous"])
         .doc("1.0.0", "Remove all keys from the current database."),
     CommandSpec::new("time", Group::Server, 1, time)
         .flags(Flags::LOADING.with(Flags::STALE).with(Flags::FAST))
         .doc("2.6.0", "Returns the server time."),
     CommandSpec::new("lastsave", Group::Server, 1, lastsave)
         .flags(Flags::LOADING.with(Flags::STALE).with(Flags::FAST))
+        .in_categories(&["@admin", "@dangerous"])
         .doc(
             "1.0.0",
             "Returns the Unix timestamp of the last successful save to disk.",
@@ -49,13 +54,15 @@ pub const COMMANDS: &[CommandSpec] = &[
                 .with(Flags::NOSCRIPT)
                 .with(Flags::LOADING)
                 .with(Flags::STALE)
-                .with(Flags::NO_MULTI),
+                .with(Flags::NO_MULTI)
+                .with(Flags::ALLOW_BUSY),
         )
         .doc(
             "1.0.0",
             "Synchronously saves the database(s) to disk and shuts down the Redis server.",
         ),
     CommandSpec::new("debug", Group::Server, -2, unknown_subcommand)
+        .flags(DEBUG_FLAGS)
         .doc("1.0.0", "A container for debugging commands.")
         .subcommands(DEBUG),
 ];
@@ -153,15 +160,26 @@ fn lastsave(cx: &mut Context<'_>, _: Args<'_>) -> CommandResult {
 }
 
 fn shutdown(cx: &mut Context<'_>, args: Args<'_>) -> CommandResult {
-    let mut mode = ShutdownMode::Default;
+    let mut request = ShutdownRequest::default();
+    if args.len() == 2 && is(&args[1], "ABORT") {
+        cx.host.abort_shutdown()?;
+        cx.reply.ok();
+        return Ok(());
+    }
     for word in args.tail(1).iter() {
-        match word {
-            save if is(save, "SAVE") && mode != ShutdownMode::NoSave => mode = ShutdownMode::Save,
-            no if is(no, "NOSAVE") && mode != ShutdownMode::Save => mode = ShutdownMode::NoSave,
+        match (word, request.mode) {
+            (save, ShutdownMode::Default | ShutdownMode::Save) if is(save, "SAVE") => {
+                request.mode = ShutdownMode::Save;
+            }
+            (no, ShutdownMode::Default | ShutdownMode::NoSave) if is(no, "NOSAVE") => {
+                request.mode = ShutdownMode::NoSave;
+            }
+            (now, _) if is(now, "NOW") => request.replicas = LaggingReplicas::Leave,
+            (force, _) if is(force, "FORCE") => request.failed_save = FailedSave::Leave,
             _ => return Err(CommandError::SYNTAX),
         }
     }
-    cx.effects.then(Next::Shutdown(mode));
+    cx.effects.then(Next::Shutdown(request));
     Ok(())
 }
 

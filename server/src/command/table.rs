@@ -5,8 +5,8 @@ use std::sync::LazyLock;
 use resp::Args;
 
 use super::{
-    CommandSpec, config, connection, expiry, hash, introspection, keys, list, object, replication,
-    saving, server, set, sorted_set, string, transaction,
+    CommandSpec, acl, config, connection, expiry, hash, introspection, keys, list, object,
+    replication, saving, server, set, sorted_set, string, transaction,
 };
 
 /// A command or subcommand with what is derived from its place in the table.
@@ -43,6 +43,7 @@ const FAMILIES: &[&[CommandSpec]] = &[
     sorted_set::COMMANDS,
     transaction::COMMANDS,
     connection::COMMANDS,
+    acl::COMMANDS,
     server::COMMANDS,
     config::COMMANDS,
     introspection::COMMANDS,

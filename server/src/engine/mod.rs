@@ -39,7 +39,7 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 
 use crate::{
-    command::{Effects, context::RandomWords, effects::ShutdownMode, host::PauseKind},
+    command::{Effects, context::RandomWords, effects::ShutdownRequest, host::PauseKind},
     config::{Config, EncodingConfig, NetConfig},
     keyspace::{Keyspace, types::EncodingLimits},
     persistence::snapshot::Queue,
@@ -124,10 +124,14 @@ pub struct Shared {
     pub role_changed: Notify,
     /// Signalled when a pause ends or changes.
     pub unpaused: Notify,
-    /// Signalled once when the server is to end; the mode is in `shutdown_mode`.
+    /// Signalled when the server is to end; how is in `shutdown_request`.
     pub shutdown: Notify,
-    /// How the data are treated at the end.
-    pub shutdown_mode: Mutex<Option<ShutdownMode>>,
+    /// How the server is to end; `None` while it is not.
+    pub shutdown_request: Mutex<Option<ShutdownRequest>>,
+    /// Signalled when the shutdown in progress is to be called off.
+    pub shutdown_aborted: Notify,
+    /// Signalled when a shutdown was called off or failed: whoever asked for it is told.
+    pub shutdown_called_off: Notify,
 }
 
 /// How much input a client may send: read by connections without the lock.
@@ -261,8 +265,8 @@ impl Shared {
     }
 
     /// Asks `main` to end the server. The first request counts.
-    pub fn request_shutdown(&self, mode: ShutdownMode) {
-        self.shutdown_mode.lock().get_or_insert(mode);
+    pub fn request_shutdown(&self, request: ShutdownRequest) {
+        self.shutdown_request.lock().get_or_insert(request);
         self.shutdown.notify_one();
     }
 }

@@ -8,7 +8,10 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-use crate::command::session::{Login, Scope};
+use crate::command::{
+    host::PasswordChange,
+    session::{Login, Scope},
+};
 
 /// SHA-256 of a password.
 pub type PasswordDigest = [u8; 32];
@@ -112,6 +115,27 @@ impl Users {
             .retain(|user| &*user.name == DEFAULT_USER || user.access == Access::Password);
     }
 
+    /// One change of the passwords of `default`, as `ACL SETUSER` asks for it.
+    pub fn change_default(&mut self, change: PasswordChange<'_>) -> Result<(), &'static str> {
+        let Some(user) = self.users.iter_mut().find(|u| &*u.name == DEFAULT_USER) else {
+            return Ok(());
+        };
+        match change {
+            PasswordChange::Add(password) => user.add(digest(password)),
+            PasswordChange::AddDigest(digest) => user.add(digest),
+            PasswordChange::Remove(password) => user.remove(&digest(password)),
+            PasswordChange::RemoveDigest(digest) => user.remove(&digest),
+            PasswordChange::NeedNone => {
+                (user.access, user.passwords) = (Access::Open, Vec::new());
+                Ok(())
+            }
+            PasswordChange::Clear => {
+                (user.access, user.passwords) = (Access::Password, Vec::new());
+                Ok(())
+            }
+        }
+    }
+
     /// The login of a connection that has not said anything, where `default` is open.
     pub fn open_login(&self) -> Option<Login> {
         let user = self.get(DEFAULT_USER.as_bytes())?;
@@ -148,6 +172,28 @@ impl Users {
     }
 }
 
+impl User {
+    fn add(&mut self, digest: PasswordDigest) -> Result<(), &'static str> {
+        self.access = Access::Password;
+        if self.passwords.contains(&digest) {
+            return Ok(());
+        }
+        if self.passwords.len() == MAX_PASSWORDS_PER_USER {
+            return Err("A user may have 64 passwords at most: remove one first");
+        }
+        self.passwords.push(digest);
+        Ok(())
+    }
+
+    fn remove(&mut self, digest: &PasswordDigest) -> Result<(), &'static str> {
+        let place = self.passwords.iter().position(|known| known == digest);
+        let place =
+            place.ok_or("The password you are trying to remove from the user does not exist")?;
+        self.passwords.remove(place);
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -165,6 +211,37 @@ mod tests {
         users.set_passwords(DEFAULT_USER, Scope::Everything, vec![digest(b"new")]);
         assert!(users.authenticate(b"default", b"old").is_none());
         assert!(users.authenticate(b"nobody", b"new").is_none());
+    }
+
+    #[test]
+    fn passwords_are_added_and_removed_one_by_one() {
+        let mut users = Users::default();
+        let logs_in =
+            |users: &Users, password: &[u8]| users.authenticate(b"default", password).is_some();
+        users.change_default(PasswordChange::Add(b"a")).unwrap();
+        users
+            .change_default(PasswordChange::AddDigest(digest(b"b")))
+            .unwrap();
+        assert!(logs_in(&users, b"a") && logs_in(&users, b"b") && users.open_login().is_none());
+        users.change_default(PasswordChange::Remove(b"a")).unwrap();
+        assert!(users.change_default(PasswordChange::Remove(b"a")).is_err());
+        users
+            .change_default(PasswordChange::RemoveDigest(digest(b"b")))
+            .unwrap();
+        assert!(!logs_in(&users, b"b"), "without passwords nobody logs in");
+        assert!(users.open_login().is_none());
+        for number in 0..MAX_PASSWORDS_PER_USER as u8 {
+            users
+                .change_default(PasswordChange::Add(&[number]))
+                .unwrap();
+        }
+        assert!(
+            users
+                .change_default(PasswordChange::Add(b"one more"))
+                .is_err()
+        );
+        users.change_default(PasswordChange::NeedNone).unwrap();
+        assert!(users.open_login().is_some());
     }
 
     #[test]

@@ -20,7 +20,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::scratch::{self, Batch, Scratch};
 use crate::{
     command::{
-        effects::{Next, PsyncRequest},
+        effects::{Next, PsyncRequest, ShutdownRequest},
         host::Unblock,
         session::Session,
     },
@@ -116,7 +116,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 }
                 Stop::Act(Next::AwaitSave) => self.wait_for_save().await,
                 Stop::Act(Next::BecomeReplica(request)) => return self.hand_over(request).await,
-                Stop::Act(Next::Shutdown(mode)) => self.engine.shared.request_shutdown(mode),
+                Stop::Act(Next::Shutdown(request)) => self.wait_for_shutdown(request).await,
                 Stop::Act(Next::Close) => self.closing = Closing::AfterFlush,
                 Stop::Act(Next::Continue | Next::RunTransaction) => {}
             }
@@ -429,6 +429,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             Ok(()) => reply.ok(),
             Err(error) => reply.error(&format!("ERR {error}")),
         }
+    }
+
+    /// `SHUTDOWN`: the end of the server is the answer, unless it is called off or fails.
+    async fn wait_for_shutdown(&mut self, request: ShutdownRequest) {
+        let shared = self.engine.shared.clone();
+        let called_off = shared.shutdown_called_off.notified();
+        let mut called_off = std::pin::pin!(called_off);
+        called_off.as_mut().enable();
+        shared.request_shutdown(request);
+        called_off.await;
+        let mut reply = resp::ReplyWriter::new(&mut self.unsent, self.session.version);
+        reply.error("ERR Errors trying to SHUTDOWN. Check logs.");
     }
 
     /// `WAIT`: answers when enough replicas have acknowledged or the time is over.

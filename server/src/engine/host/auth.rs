@@ -3,10 +3,10 @@
 use crate::{
     command::{
         CommandError,
-        host::{AuthHost, OpenDefault},
+        host::{AuthHost, NeedsPassword, OpenDefault, PasswordChange, UserView},
         session::Session,
     },
-    engine::Core,
+    engine::{Core, users::Access},
 };
 
 const WRONG_PASSWORD: CommandError =
@@ -24,6 +24,36 @@ impl AuthHost for Core {
             .authenticate(user, password)
             .ok_or(WRONG_PASSWORD)?;
         session.login = Some(login);
+        Ok(())
+    }
+
+    fn users(&self) -> Vec<UserView> {
+        let view = |user: &crate::engine::users::User| UserView {
+            name: user.name.clone(),
+            scope: user.scope,
+            needs_password: match user.access {
+                Access::Open => NeedsPassword::No,
+                Access::Password => NeedsPassword::Yes,
+            },
+            digests: user.passwords.clone(),
+        };
+        self.users.iter().map(view).collect()
+    }
+
+    fn change_passwords<'a>(
+        &mut self,
+        changes: &[(&'a [u8], PasswordChange<'a>)],
+    ) -> Result<(), (&'a [u8], String)> {
+        if let (true, Some((word, _))) = (self.config.fleet.managed, changes.first()) {
+            let problem = "the passwords of this server are managed by its operator";
+            return Err((word, problem.to_owned()));
+        }
+        let mut users = self.users.clone();
+        for (word, change) in changes {
+            let changed = users.change_default(*change);
+            changed.map_err(|problem| (*word, problem.to_owned()))?;
+        }
+        self.users = users;
         Ok(())
     }
 

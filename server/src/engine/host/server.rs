@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::{
-    command::{host::ServerHost, session::Switch},
+    command::{CommandError, host::ServerHost, session::Switch},
     config::Permission,
     engine::Core,
     keyspace::Keyspace,
@@ -13,6 +13,19 @@ use crate::{
 impl ServerHost for Core {
     fn info(&self, sections: &[&str], keyspace: &Keyspace, now_ms: i64) -> String {
         info::render(&self.facts(keyspace, now_ms), sections)
+    }
+
+    fn abort_shutdown(&mut self) -> Result<(), CommandError> {
+        if self.config.fleet.managed {
+            return Err(CommandError::new(
+                "ERR the role of this server is managed by its operator: a shutdown has given it away",
+            ));
+        }
+        if self.shared.shutdown_request.lock().take().is_none() {
+            return Err(CommandError::new("ERR No shutdown in progress."));
+        }
+        self.shared.shutdown_aborted.notify_one();
+        Ok(())
     }
 
     fn last_save_s(&self) -> i64 {
