@@ -20,7 +20,7 @@ use crate::{
     engine::{
         Core, Engine, Shared, clock, cron,
         dropper::Dropper,
-        encoding_limits,
+        encoding_limits, evict,
         facts::{About, EngineSource},
         saving::Saving,
         stats::Stats,
@@ -345,9 +345,7 @@ fn start_managed(
 /// What must hold before the first command: limits from the configuration, and what an empty
 /// server needs.
 fn prepare(keyspace: &mut Keyspace, core: &mut Core) {
-    keyspace
-        .memory_mut()
-        .set_limit(core.config.memory.max_memory_bytes);
+    evict::apply(&core.config.memory, keyspace);
     core.about.startup_bytes = keyspace.memory_mut().refresh(clock::unix_ms()).allocated;
     core.shared.input_limits.set(&core.config.net);
 }

@@ -40,16 +40,20 @@ const OBJECT: &[CommandSpec] = &[
         .reads(SECOND)
         .uses(&["RO"])
         .doc("2.2.3", "Returns the internal encoding of a Redis object."),
-    spec("freq", 3, object_freq).reads(SECOND)
-        .uses(&["RO"]).doc(
-        "4.0.0",
-        "Returns the logarithmic access frequency counter of a Redis object.",
-    ),
-    spec("idletime", 3, object_idletime).reads(SECOND)
-        .uses(&["RO"]).doc(
-        "2.2.3",
-        "Returns the time since the last access to a Redis object.",
-    ),
+    spec("freq", 3, object_freq)
+        .reads(SECOND)
+        .uses(&["RO"])
+        .doc(
+            "4.0.0",
+            "Returns the logarithmic access frequency counter of a Redis object.",
+        ),
+    spec("idletime", 3, object_idletime)
+        .reads(SECOND)
+        .uses(&["RO"])
+        .doc(
+            "2.2.3",
+            "Returns the time since the last access to a Redis object.",
+        ),
     spec("refcount", 3, object_refcount)
         .reads(SECOND)
         .uses(&["RO"])
@@ -104,17 +108,26 @@ fn object_freq(cx: &mut Context<'_>, args: Args<'_>) -> CommandResult {
          that when switching between policies at runtime LRU and LFU data will take some time to \
          adjust.",
     );
+    let context = cx.keyspace.context();
     match cx.keyspace.db(cx.session.db).inspect(&args[2]) {
         None => cx.reply.null(),
-        Some(_) => return Err(NOT_LFU),
+        Some(entry) => {
+            let frequency = context.frequency(entry).ok_or(NOT_LFU)?;
+            cx.reply.integer(i64::from(frequency));
+        }
     }
     Ok(())
 }
 
 fn object_idletime(cx: &mut Context<'_>, args: Args<'_>) -> CommandResult {
+    const IS_LFU: CommandError = CommandError::new(
+        "ERR An LFU maxmemory policy is selected, idle time not tracked. Please note that when \
+         switching between policies at runtime LRU and LFU data will take some time to adjust.",
+    );
     let context = cx.keyspace.context();
     match cx.keyspace.db(cx.session.db).inspect(&args[2]) {
         None => cx.reply.null(),
+        Some(entry) if context.frequency(entry).is_some() => return Err(IS_LFU),
         Some(entry) => cx.reply.integer(i64::from(context.idle_seconds(entry))),
     }
     Ok(())

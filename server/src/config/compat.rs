@@ -123,7 +123,6 @@ const NO_AOF: &str = "append-only files are not supported yet";
 const NO_SLOWLOG: &str = "there is no slow log yet";
 const NO_TYPE: &str = "the data type is not supported yet";
 const NO_SCRIPT: &str = "scripts are not supported yet";
-const NO_LFU: &str = "the eviction policies it tunes are not supported yet";
 const INCREMENTAL: &str = "tables always grow in steps, and periodic work has time budgets";
 const BACKGROUND: &str = "big values are always freed in slices";
 const NO_TITLE: &str = "the process title is not changed";
@@ -177,8 +176,6 @@ const INERT: &[(&str, &str, &str)] = &[
     ("lazyfree-lazy-server-del", "no", BACKGROUND),
     ("lazyfree-lazy-user-del", "no", BACKGROUND),
     ("lazyfree-lazy-user-flush", "no", BACKGROUND),
-    ("lfu-decay-time", "1", NO_LFU),
-    ("lfu-log-factor", "10", NO_LFU),
     (
         "list-compress-depth",
         "0",
@@ -186,8 +183,11 @@ const INERT: &[(&str, &str, &str)] = &[
     ),
     ("locale-collate", "", "strings are compared by bytes"),
     ("lua-time-limit", "5000", NO_SCRIPT),
-    ("maxmemory-eviction-tenacity", "10", NO_LFU),
-    ("maxmemory-samples", "5", NO_LFU),
+    (
+        "maxmemory-eviction-tenacity",
+        "10",
+        "each command evicts a bounded number of keys, periodic work the rest",
+    ),
     ("no-appendfsync-on-rewrite", "no", NO_AOF),
     (
         "oom-score-adj-values",
@@ -213,6 +213,16 @@ const INERT: &[(&str, &str, &str)] = &[
         "rdb-save-incremental-fsync",
         "yes",
         "snapshots are always written in slices",
+    ),
+    (
+        "repl-disable-tcp-nodelay",
+        "no",
+        "the stream is sent in batches, each at once",
+    ),
+    (
+        "repl-diskless-load",
+        "disabled",
+        "a snapshot is always loaded as it arrives, beside the data that it replaces",
     ),
     ("replica-lazy-flush", "no", BACKGROUND),
     ("sanitize-dump-payload", "no", "payloads are always checked"),

@@ -423,12 +423,6 @@ const REPLICATION_STREAMS: &[Directive] = &[
         number!(replication.diskless_sync_max_replicas, 0, MAX_INT),
     ),
     Directive::new(
-        "repl-diskless-load",
-        Live,
-        "whether a received snapshot is loaded from the socket",
-        choice!(replication.diskless_load, super::DisklessLoad),
-    ),
-    Directive::new(
         "repl-backlog-size",
         Live,
         "bytes of the stream kept for replicas that come back",
@@ -453,12 +447,6 @@ const REPLICATION_STREAMS: &[Directive] = &[
         seconds!(replication.ping_replica_period, 1, MAX_INT),
     )
     .alias("repl-ping-slave-period"),
-    Directive::new(
-        "repl-disable-tcp-nodelay",
-        Live,
-        "let the kernel collect small writes to replicas",
-        yes_no!(replication.disable_tcp_nodelay),
-    ),
 ];
 
 const MEMORY: &[Directive] = &[
@@ -479,6 +467,24 @@ const MEMORY: &[Directive] = &[
         Live,
         "what to do with a write when memory is at its limit",
         choice!(memory.policy, super::MaxmemoryPolicy),
+    ),
+    Directive::new(
+        "maxmemory-samples",
+        Live,
+        "keys of each database that are looked at for one that is evicted; 64 at most, to bound the work of a command",
+        number!(memory.samples, 1, 64),
+    ),
+    Directive::new(
+        "lfu-log-factor",
+        Live,
+        "how much slower the counter of uses grows with each step",
+        number!(memory.lfu_log_factor, 0, MAX_INT),
+    ),
+    Directive::new(
+        "lfu-decay-time",
+        Live,
+        "minutes after which the counter of uses loses one; 0 is never",
+        number!(memory.lfu_decay_minutes, 0, MAX_INT),
     ),
 ];
 

@@ -25,8 +25,8 @@ mod values;
 pub use parse::{ConfigError, Loaded, Startup};
 pub use set::{Demand, Locality, SetError};
 pub use values::{
-    BindAddress, DisklessLoad, HostPort, LogLevel, MaxmemoryPolicy, OutputLimit, OutputLimits,
-    Permission, SavePoint,
+    BindAddress, HostPort, LogLevel, MaxmemoryPolicy, OutputLimit, OutputLimits, Permission,
+    SavePoint,
 };
 
 /// Everything that can be configured, typed and checked.
@@ -148,8 +148,6 @@ pub struct ReplicationConfig {
     pub diskless_sync_delay: Duration,
     /// Do not wait any longer once so many replicas wait; 0 is no such number.
     pub diskless_sync_max_replicas: u32,
-    /// Whether a received snapshot is loaded from the socket or from a file.
-    pub diskless_load: DisklessLoad,
     /// Bytes of the stream kept for replicas that come back.
     pub backlog_bytes: u64,
     /// Drop the backlog so long after the last replica left; zero keeps it.
@@ -158,8 +156,6 @@ pub struct ReplicationConfig {
     pub timeout: Duration,
     /// Interval of PING in the stream to replicas.
     pub ping_replica_period: Duration,
-    /// Let the kernel collect small writes to replicas.
-    pub disable_tcp_nodelay: bool,
     /// Sentinel's preference; 0 is never to be promoted.
     pub replica_priority: u32,
     /// Address told to the master; empty is what the master sees.
@@ -191,6 +187,12 @@ pub struct MemoryConfig {
     pub max_memory_bytes: u64,
     /// What to do at the limit.
     pub policy: MaxmemoryPolicy,
+    /// Keys that are looked at for one that is evicted.
+    pub samples: u32,
+    /// How much slower the counter of uses grows with each step.
+    pub lfu_log_factor: u32,
+    /// Minutes after which the counter of uses loses one; 0 is never.
+    pub lfu_decay_minutes: u32,
 }
 
 /// Up to which size collections keep their compact form.
@@ -311,12 +313,10 @@ impl Default for ReplicationConfig {
             diskless_sync: true,
             diskless_sync_delay: Duration::from_secs(5),
             diskless_sync_max_replicas: 0,
-            diskless_load: DisklessLoad::Disabled,
             backlog_bytes: MIB,
             backlog_ttl: Duration::from_secs(3600),
             timeout: Duration::from_secs(60),
             ping_replica_period: Duration::from_secs(10),
-            disable_tcp_nodelay: false,
             replica_priority: 100,
             announce_ip: String::new(),
             announce_port: 0,
@@ -333,6 +333,9 @@ impl Default for MemoryConfig {
             databases: 16,
             max_memory_bytes: 0,
             policy: MaxmemoryPolicy::NoEviction,
+            samples: 5,
+            lfu_log_factor: 10,
+            lfu_decay_minutes: 1,
         }
     }
 }

@@ -201,32 +201,36 @@ impl Named for Permission {
         &[("no", Self::No), ("local", Self::Local), ("yes", Self::Yes)];
 }
 
-/// Whether a replica loads a snapshot straight from its master's socket.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum DisklessLoad {
-    /// Into a file first.
-    Disabled,
-    /// From the socket if there are no data to lose.
-    OnEmptyDb,
-    /// From the socket beside the old data, which are served until the new are complete.
-    Swapdb,
-}
-
-impl Named for DisklessLoad {
-    const NAMES: &'static [(&'static str, Self)] = &[
-        ("disabled", Self::Disabled),
-        ("on-empty-db", Self::OnEmptyDb),
-        ("swapdb", Self::Swapdb),
-    ];
-}
-
 /// What to do with a write when memory is at its limit.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum MaxmemoryPolicy {
     /// Refuse it.
     NoEviction,
+    /// Remove the least recently used of all keys.
+    AllKeysLru,
+    /// Remove the least used of all keys.
+    AllKeysLfu,
+    /// Remove any key.
+    AllKeysRandom,
+    /// Remove the least recently used of the keys with an expiry.
+    VolatileLru,
+    /// Remove the least used of the keys with an expiry.
+    VolatileLfu,
+    /// Remove any key with an expiry.
+    VolatileRandom,
+    /// Remove the key whose time is over first.
+    VolatileTtl,
 }
 
 impl Named for MaxmemoryPolicy {
-    const NAMES: &'static [(&'static str, Self)] = &[("noeviction", Self::NoEviction)];
+    const NAMES: &'static [(&'static str, Self)] = &[
+        ("volatile-lru", Self::VolatileLru),
+        ("volatile-lfu", Self::VolatileLfu),
+        ("volatile-random", Self::VolatileRandom),
+        ("volatile-ttl", Self::VolatileTtl),
+        ("allkeys-lru", Self::AllKeysLru),
+        ("allkeys-lfu", Self::AllKeysLfu),
+        ("allkeys-random", Self::AllKeysRandom),
+        ("noeviction", Self::NoEviction),
+    ];
 }

@@ -3,7 +3,7 @@
 
 use resp::Args;
 
-use super::{Lease, State, clock, execute::Origin, execute::find};
+use super::{Lease, State, clock, evict::Room, execute::Origin, execute::find};
 use crate::command::{
     CommandError, Flags,
     host::PauseKind,
@@ -81,7 +81,8 @@ impl State {
         let flags = entry.spec.flags;
         self.check_login(session, entry)
             .and_then(|()| self.check_role(flags))
-            .and_then(|()| self.check_state(session, entry))
+            .and_then(|()| self.check_state(entry))
+            .and_then(|()| self.check_memory(session, entry, args))
             .map_err(|error| Refusal::Error(Some(entry), error))?;
         if self.is_paused(flags, entry) {
             return Err(Refusal::Paused);
@@ -129,7 +130,20 @@ impl State {
         Ok(())
     }
 
-    fn check_state(&mut self, _: &Session, entry: &CommandEntry) -> Result<(), CommandError> {
+    /// What grows memory needs some; keys are evicted for it where the policy permits.
+    fn check_memory(
+        &mut self,
+        session: &Session,
+        entry: &CommandEntry,
+        args: Args<'_>,
+    ) -> Result<(), CommandError> {
+        match self.room_for(session, entry, args) {
+            Room::Enough | Room::Soon => Ok(()),
+            Room::None => Err(OUT_OF_MEMORY),
+        }
+    }
+
+    fn check_state(&mut self, entry: &CommandEntry) -> Result<(), CommandError> {
         let flags = entry.spec.flags;
         if self
             .core
@@ -146,9 +160,6 @@ impl State {
         }
         if self.core.replication.is_stale(&self.core.config) && !flags.contains(Flags::STALE) {
             return Err(MASTER_DOWN);
-        }
-        if flags.contains(Flags::DENYOOM) && self.keyspace.is_over_memory_limit() {
-            return Err(OUT_OF_MEMORY);
         }
         Ok(())
     }

@@ -4,7 +4,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Engine, clock};
+use super::{Engine, clock, evict::Room};
 use crate::command::session::Switch;
 use crate::persistence::snapshot;
 
@@ -22,6 +22,7 @@ pub async fn run(engine: Arc<Engine>) {
     loop {
         ticks.tick().await;
         expire(&engine).await;
+        evict(&engine).await;
         close_idle_clients(&engine);
         housekeeping(&engine);
     }
@@ -46,6 +47,25 @@ async fn expire(engine: &Engine) {
             break;
         }
         tokio::task::yield_now().await;
+    }
+}
+
+/// Removes keys for want of memory, when no command does or commands alone are too slow.
+async fn evict(engine: &Engine) {
+    /// Slices of [`super::evict::MAX_EVICTIONS`] keys in one round.
+    const MAX_EVICT_SLICES: usize = 64;
+    for _ in 0..MAX_EVICT_SLICES {
+        let room = {
+            let mut state = engine.lock();
+            state.begin_batch();
+            let room = state.make_room();
+            state.finish_batch();
+            room
+        };
+        match room {
+            Room::Soon => tokio::task::yield_now().await,
+            Room::Enough | Room::None => break,
+        }
     }
 }
 

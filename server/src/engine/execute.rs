@@ -6,9 +6,10 @@ use super::{State, admit::Refusal, clock};
 use crate::command::{
     CommandError, Context,
     effects::Next,
-    session::{ReplyMode, Session, TransactionState},
+    session::{ReplyMode, Session, Switch, TransactionState},
     table::{self, CommandEntry},
 };
+use crate::keyspace::usage::Tracking;
 
 /// Who asks. It decides which gates apply and whether the effect enters the replication stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,6 +97,9 @@ impl State {
     ) {
         let mark = out.len();
         let version = session.version;
+        // TOUCH is for telling, whatever the client wants of its other commands.
+        let is_silent = session.no_touch == Switch::On && entry.spec.name != "touch";
+        let tracking = is_silent.then(|| self.keyspace.set_tracking(Tracking::Off));
         let mut context = Context {
             keyspace: &mut self.keyspace,
             limits: self.core.encoding_limits,
@@ -106,7 +110,11 @@ impl State {
             now_ms: self.now_ms,
             random: &mut self.random,
         };
-        if let Err(error) = (entry.spec.handler)(&mut context, args) {
+        let outcome = (entry.spec.handler)(&mut context, args);
+        if let Some(tracking) = tracking {
+            self.keyspace.set_tracking(tracking);
+        }
+        if let Err(error) = outcome {
             out.truncate(mark);
             ReplyWriter::new(out, version).error(error.text());
             self.core.stats.commands[entry.id].failed += 1;

@@ -162,7 +162,7 @@ impl Core {
             sync_partial_ok: stats.sync_partial_ok,
             sync_partial_err: stats.sync_partial_err,
             expired_keys: lookups.expired,
-            evicted_keys: 0,
+            evicted_keys: stats.evicted_keys,
             keyspace_hits: lookups.hits,
             keyspace_misses: lookups.misses,
         }

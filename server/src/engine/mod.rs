@@ -18,6 +18,7 @@ pub mod clients;
 pub mod clock;
 pub mod cron;
 pub mod dropper;
+pub mod evict;
 mod execute;
 pub mod facts;
 mod failover;

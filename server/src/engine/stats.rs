@@ -28,6 +28,8 @@ pub struct Stats {
     pub sync_partial_ok: u64,
     /// Partial synchronizations refused.
     pub sync_partial_err: u64,
+    /// Keys removed for want of memory.
+    pub evicted_keys: u64,
     /// Changes since the last save.
     pub dirty: u64,
     /// By command id.
@@ -61,6 +63,7 @@ impl Default for Stats {
             sync_full: 0,
             sync_partial_ok: 0,
             sync_partial_err: 0,
+            evicted_keys: 0,
             dirty: 0,
             commands: vec![CommandStats::default(); table::table().len()],
             errors: BTreeMap::new(),

@@ -14,6 +14,7 @@ use super::snapshot_hook::Hook;
 use super::string::StringInput;
 use super::table::{Occupied, Table};
 use super::types::value::Value;
+use super::usage::Tracking;
 use super::value::{StringMut, ValueMut};
 use super::watch::WatchedKeys;
 use super::{ExpiryRule, LookupContext};
@@ -71,6 +72,10 @@ pub struct Db {
     pub(super) books: Books,
     /// Where the next round of active expiry begins.
     pub(super) expire_position: u64,
+    /// Where the next search for keys with an expiry to evict begins.
+    pub(super) evict_position: u64,
+    /// State of the sequence from which counters of uses draw.
+    uses: u64,
 }
 
 /// What is kept up around the table.
@@ -116,7 +121,23 @@ impl Db {
             context: LookupContext::default(),
             books,
             expire_position: 0,
+            evict_position: 0,
+            uses: 0,
         }
+    }
+
+    /// The chance with which a use of a key counts, for [`touch`].
+    #[inline]
+    fn chance(&mut self) -> u64 {
+        if matches!(self.context.tracking, Tracking::Clock | Tracking::Off) {
+            return 0;
+        }
+        const FACTOR: u64 = 6_364_136_223_846_793_005;
+        self.uses = self
+            .uses
+            .wrapping_mul(FACTOR)
+            .wrapping_add(1_442_695_040_888_963_407);
+        self.uses >> 33
     }
 
     /// Number of keys, those included whose time is over but that have not been removed yet.
@@ -155,9 +176,9 @@ impl Db {
     /// The entry of a key, counted as a hit or miss and as a use of the key.
     #[inline]
     pub fn get(&mut self, key: &[u8]) -> Option<&Entry> {
-        let clock = self.context.access_clock;
+        let (context, chance) = (self.context, self.chance());
         let mut occupied = self.read(key)?;
-        touch(&mut occupied, clock);
+        touch(&mut occupied, &context, chance);
         Some(occupied.into_entry())
     }
 
@@ -246,7 +267,7 @@ impl Db {
     #[inline]
     pub fn get_mut(&mut self, key: &[u8]) -> Option<EntryMut<'_>> {
         let hash = self.table.hash(key);
-        let context = self.context;
+        let (context, chance) = (self.context, self.chance());
         let mut occupied = self.table.get_mut(hash, key)?;
         if context.is_expired(occupied.entry()) {
             // On a replica too, because a write to the key follows.
@@ -254,7 +275,7 @@ impl Db {
             return None;
         }
         self.books.hook.before_change(&mut occupied);
-        touch(&mut occupied, context.access_clock);
+        touch(&mut occupied, &context, chance);
         Some(EntryMut {
             occupied,
             watched: &mut self.books.watched,
@@ -285,6 +306,7 @@ impl Db {
         expiry: SetExpiry,
     ) -> SetOutcome {
         let hash = self.table.hash(key);
+        let chance = self.chance();
         if let Some(mut occupied) = self.table.get_mut(hash, key) {
             if !self.context.is_expired(occupied.entry()) {
                 self.books.watched.modified(key);
@@ -293,7 +315,7 @@ impl Db {
                     let expire_at = expiry.resolve(entry.expire_at());
                     entry.with_string(key, input, expire_at)
                 });
-                touch(&mut occupied, self.context.access_clock);
+                touch(&mut occupied, &self.context, chance);
                 if let Some(old) = old {
                     self.books.garbage.discard(old);
                 }
@@ -328,11 +350,12 @@ impl Db {
         if self.context.expiry != ExpiryRule::Ignore {
             self.remove_expired(key);
         }
+        let chance = self.chance();
         if let Some(mut occupied) = self.table.get_mut(hash, key) {
             self.books.watched.modified(key);
             self.books.hook.before_change(&mut occupied);
             let old = occupied.replace_with(|old| old.replaced_by(entry));
-            touch(&mut occupied, self.context.access_clock);
+            touch(&mut occupied, &self.context, chance);
             return old;
         }
         self.insert_absent(hash, entry);
@@ -341,7 +364,7 @@ impl Db {
 
     fn insert_absent(&mut self, hash: u64, mut entry: Box<Entry>) {
         self.books.watched.modified(entry.key());
-        entry.set_access(self.context.access_clock);
+        entry.set_access(self.context.initial_access());
         self.table.insert_new(hash, entry);
     }
 
@@ -407,12 +430,13 @@ impl Db {
     }
 }
 
-/// Records a use of the key. Written only when the second has changed, to leave the cache line clean.
+/// Records a use of the key. Written only when it changes something, to leave the cache line clean.
 #[inline]
-fn touch(occupied: &mut Occupied<'_>, access_clock: u32) {
+fn touch(occupied: &mut Occupied<'_>, context: &LookupContext, chance: u64) {
     let entry = occupied.entry_mut();
-    if entry.access() != access_clock {
-        entry.set_access(access_clock);
+    let access = context.used(entry.access(), chance);
+    if entry.access() != access {
+        entry.set_access(access);
     }
 }
 

@@ -30,6 +30,8 @@ pub struct MemoryGauge {
     stats: MemoryStats,
     refreshed_ms: Option<i64>,
     limit_bytes: u64,
+    /// Estimate of what was allocated since the last refresh.
+    grown_bytes: u64,
 }
 
 impl MemoryGauge {
@@ -54,6 +56,27 @@ impl MemoryGauge {
         self.limit_bytes != 0 && self.stats.allocated > self.limit_bytes
     }
 
+    /// Notes that a command is about to allocate about `bytes`, and asks the allocator when enough has been noted that the
+    /// limit could have been passed by more than a thousandth.
+    pub fn note_growth(&mut self, bytes: u64, now_ms: i64) {
+        const LEAST_STEP_BYTES: u64 = 16 * 1024;
+        const MOST_STEP_BYTES: u64 = 1024 * 1024;
+        if self.limit_bytes == 0 {
+            return;
+        }
+        self.grown_bytes = self.grown_bytes.saturating_add(bytes);
+        let step = (self.limit_bytes / 1024).clamp(LEAST_STEP_BYTES, MOST_STEP_BYTES);
+        if self.grown_bytes >= step {
+            self.refreshed_ms = None;
+            self.refresh(now_ms);
+        }
+    }
+
+    /// Notes that about `bytes` were given up; the next refresh knows exactly.
+    pub fn note_freed(&mut self, bytes: u64) {
+        self.stats.allocated = self.stats.allocated.saturating_sub(bytes);
+    }
+
     /// Asks the allocator, unless that was done less than [`REFRESH_EVERY_MS`] before.
     pub fn refresh(&mut self, now_ms: i64) -> MemoryStats {
         let is_fresh = self
@@ -61,6 +84,7 @@ impl MemoryGauge {
             .is_some_and(|at| (0..REFRESH_EVERY_MS).contains(&(now_ms - at)));
         if !is_fresh {
             self.refreshed_ms = Some(now_ms);
+            self.grown_bytes = 0;
             let peak = self.stats.peak;
             self.stats = read_allocator();
             self.stats.peak = peak.max(self.stats.allocated);

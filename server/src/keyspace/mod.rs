@@ -16,6 +16,7 @@
 
 pub mod db;
 pub mod entry;
+pub mod evict;
 pub mod expire;
 pub mod garbage;
 pub mod hash;
@@ -26,17 +27,20 @@ pub mod snapshot_hook;
 pub mod string;
 mod table;
 pub mod types;
+pub mod usage;
 pub mod value;
 pub mod watch;
 
 #[cfg(test)]
 mod tests;
 
+use self::evict::Pool;
 use self::garbage::Garbage;
 use self::hash::KeyHasher;
 use self::memory::MemoryGauge;
 use self::snapshot_hook::{Hook, SnapshotRun};
 use self::table::Table;
+use self::usage::{Tracking, UsageClock};
 
 pub use self::db::{
     Db, EntryMut, LookupStats, PREFETCH_KEYS, RenameOutcome, SetExpiry, SetOutcome,
@@ -64,12 +68,10 @@ pub struct LookupContext {
     pub now_ms: i64,
     /// What becomes of expired keys.
     pub expiry: ExpiryRule,
-    /// Seconds of `now_ms`, cut to the 24 bits an entry has for it.
-    access_clock: u32,
+    /// What a use of a key records.
+    pub tracking: Tracking,
+    clock: UsageClock,
 }
-
-/// Values of the access clock: it wraps after 194 days.
-const ACCESS_CLOCK_MASK: i64 = 0xff_ffff;
 
 impl LookupContext {
     /// The context of a moment.
@@ -77,13 +79,34 @@ impl LookupContext {
         Self {
             now_ms,
             expiry,
-            access_clock: ((now_ms / 1000) & ACCESS_CLOCK_MASK) as u32,
+            tracking: Tracking::default(),
+            clock: UsageClock::new(now_ms),
         }
     }
 
     /// Seconds since a key was last used, as far as the clock of 24 bits tells.
     pub fn idle_seconds(&self, entry: &Entry) -> u32 {
-        self.access_clock.wrapping_sub(entry.access()) & ACCESS_CLOCK_MASK as u32
+        self.clock.idle_seconds(entry.access())
+    }
+
+    /// The counter of a key's uses, where those are counted.
+    pub fn frequency(&self, entry: &Entry) -> Option<u8> {
+        match self.tracking {
+            Tracking::Clock | Tracking::Off => None,
+            Tracking::Frequency(rule) => Some(rule.decayed(entry.access(), self.now_ms)),
+        }
+    }
+
+    /// What an entry records when it is made.
+    #[inline]
+    fn initial_access(&self) -> u32 {
+        self.clock.initial(self.tracking, self.now_ms)
+    }
+
+    /// What an entry records after a use; `word` is random.
+    #[inline]
+    fn used(&self, access: u32, word: u64) -> u32 {
+        self.clock.used(access, self.tracking, self.now_ms, word)
     }
 
     #[inline]
@@ -103,6 +126,7 @@ pub struct Keyspace {
     touched: u64,
     snapshot: Option<SnapshotRun>,
     memory: MemoryGauge,
+    eviction_pool: Pool,
     hasher: KeyHasher,
 }
 
@@ -137,6 +161,7 @@ impl Keyspace {
             touched: 0,
             snapshot: None,
             memory: MemoryGauge::default(),
+            eviction_pool: Pool::default(),
             hasher,
         }
     }
@@ -147,17 +172,30 @@ impl Keyspace {
         let db = |index| Db::new(Table::new(self.hasher), Hook::new(index));
         Self {
             dbs: (0..self.databases()).map(db).collect(),
-            context: LookupContext::new(self.context.now_ms, ExpiryRule::Ignore),
+            context: LookupContext {
+                tracking: self.context.tracking,
+                ..LookupContext::new(self.context.now_ms, ExpiryRule::Ignore)
+            },
             touched: 0,
             snapshot: None,
             memory: MemoryGauge::default(),
+            eviction_pool: Pool::default(),
             hasher: self.hasher,
         }
     }
 
     /// Sets what lookups depend on, for all databases.
     pub fn set_context(&mut self, now_ms: i64, expiry: ExpiryRule) {
-        self.context = LookupContext::new(now_ms, expiry);
+        let tracking = self.context.tracking;
+        self.context = LookupContext {
+            tracking,
+            ..LookupContext::new(now_ms, expiry)
+        };
+    }
+
+    /// Sets what a use of a key records from now on; answers what it recorded before.
+    pub fn set_tracking(&mut self, tracking: Tracking) -> Tracking {
+        std::mem::replace(&mut self.context.tracking, tracking)
     }
 
     /// What lookups depend on at present.

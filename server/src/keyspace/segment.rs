@@ -218,6 +218,11 @@ impl Segment {
         self.header().with_expiry > 0 && self.header().earliest_expiry <= now_ms
     }
 
+    /// Whether an entry here has an expiry.
+    pub(super) fn has_expiring(self) -> bool {
+        self.header().with_expiry > 0
+    }
+
     fn buckets(self) -> usize {
         usize::from(self.homes()) + 1
     }

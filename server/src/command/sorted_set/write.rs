@@ -187,12 +187,13 @@ fn add_all(
     }
     let limits = cx.limits;
     let members = pairs.iter().skip(1).step_by(2);
-    let largest = members.clone().map(<[u8]>::len).max().unwrap_or(0);
+    // As in Redis, the first member stands for all.
+    let length = members.clone().next().map_or(0, <[u8]>::len);
     let db = cx.keyspace.db(cx.session.db);
     let (changes, outcome) = change_or_create(
         db,
         key,
-        || SortedSet::for_members(count, largest, &limits),
+        || SortedSet::for_members(count, length, &limits),
         |set| {
             let (mut new, mut changed, mut last) = (0u64, 0u64, Added::Refused);
             for (member, score) in members.zip(&scores) {

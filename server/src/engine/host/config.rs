@@ -3,7 +3,7 @@
 use crate::{
     command::{CommandError, host::ConfigHost},
     config::{Config, Demand, HostPort, Locality, rewrite, set::Changed},
-    engine::{Core, encoding_limits},
+    engine::{Core, encoding_limits, evict},
     keyspace::Keyspace,
     logging,
     replication::state::Role,
@@ -66,9 +66,9 @@ impl Core {
                     self.users
                         .set_requirepass(config.security.requirepass.as_bytes());
                 }
-                "maxmemory" => keyspace
-                    .memory_mut()
-                    .set_limit(config.memory.max_memory_bytes),
+                "maxmemory" | "maxmemory-policy" | "lfu-log-factor" | "lfu-decay-time" => {
+                    evict::apply(&config.memory, keyspace);
+                }
                 "repl-backlog-size" => {
                     self.replication
                         .set_backlog_limit(config.replication.backlog_bytes);

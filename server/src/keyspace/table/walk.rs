@@ -183,6 +183,41 @@ impl Table {
     }
 }
 
+/// Samples.
+impl Table {
+    /// Calls `f` for up to `most` entries with an expiry of one segment, the first from `start.0` on that has any, among
+    /// its slots from a random one on (`start.1`). Looks at `max_segments` segments at most. Answers where to go on.
+    pub(in crate::keyspace) fn sample_expiring(
+        &self,
+        start: (u64, u64),
+        max_segments: usize,
+        most: usize,
+        mut f: impl FnMut(&Entry),
+    ) -> u64 {
+        let mut position = start.0;
+        for _ in 0..max_segments {
+            let found = self.lookup(position);
+            let next = found.end_of_segment(position).unwrap_or(0);
+            let segment = found.segment;
+            if segment.has_expiring() {
+                let slots = segment.slot_count();
+                let offset = (start.1 % slots as u64) as usize;
+                let entries =
+                    (0..slots).filter_map(|index| segment.entry_at((index + offset) % slots));
+                // SAFETY: live entries, borrowed with the table.
+                let entries = entries.map(|entry| unsafe { &*Entry::fat(entry) });
+                entries
+                    .filter(|entry| entry.expire_at().is_some())
+                    .take(most)
+                    .for_each(&mut f);
+                return next;
+            }
+            position = next;
+        }
+        position
+    }
+}
+
 impl DirectoryEntry {
     fn end_of_segment(self, position: u64) -> Option<u64> {
         if self.depth == 0 {
