@@ -19,6 +19,7 @@ use crate::command::{
     session::{Login, Session, Switch},
     table,
 };
+use crate::config::{OutputLimit, OutputLimits};
 
 /// All connections by id.
 #[derive(Debug, Default)]
@@ -46,6 +47,8 @@ pub struct ClientHandle {
     pub input_bytes: AtomicUsize,
     /// Bytes waiting in its output buffer.
     pub output_bytes: AtomicUsize,
+    /// Since when more than the soft limit waits there (ms of the monotonic clock); -1 while less does.
+    over_soft_since_ms: AtomicI64,
     kind: AtomicU8,
     closing: AtomicU8,
     unblock: Mutex<Option<Unblock>>,
@@ -79,6 +82,7 @@ impl Registry {
             last_command: AtomicUsize::new(usize::MAX),
             input_bytes: AtomicUsize::new(0),
             output_bytes: AtomicUsize::new(0),
+            over_soft_since_ms: AtomicI64::new(-1),
             kind: AtomicU8::new(ClientType::Normal as u8),
             closing: AtomicU8::new(0),
             unblock: Mutex::new(None),
@@ -162,6 +166,29 @@ impl Registry {
         }
     }
 
+    /// `client-output-buffer-limit`: closes connections that do not read what waits for them.
+    pub fn close_slow(&self, limits: &OutputLimits, now_ms: i64) {
+        let clients = self.clients.lock();
+        for client in clients.values() {
+            let limit = match client.kind() {
+                ClientType::Normal => limits.normal,
+                ClientType::Replica => limits.replica,
+                ClientType::PubSub => limits.pubsub,
+                ClientType::Master => continue,
+            };
+            let waiting = client.output_bytes.load(Ordering::Relaxed) as u64;
+            if client.is_too_slow(waiting, limit, now_ms) {
+                tracing::warn!(
+                    client = client.id,
+                    address = &*client.address,
+                    waiting,
+                    "closed at its client-output-buffer-limit"
+                );
+                client.close();
+            }
+        }
+    }
+
     /// Digests of the passwords with which living connections have logged in.
     pub fn credentials(&self) -> BTreeSet<[u8; 32]> {
         let clients = self.clients.lock();
@@ -211,6 +238,24 @@ impl ClientHandle {
     /// Changes the type (a replica begins as a normal client).
     pub fn set_kind(&self, kind: ClientType) {
         self.kind.store(kind as u8, Ordering::Relaxed);
+    }
+
+    /// Whether `waiting` bytes are too many, now or for too long.
+    fn is_too_slow(&self, waiting: u64, limit: OutputLimit, now_ms: i64) -> bool {
+        if limit.hard_bytes > 0 && waiting > limit.hard_bytes {
+            return true;
+        }
+        if limit.soft_bytes == 0 || waiting <= limit.soft_bytes {
+            self.over_soft_since_ms.store(-1, Ordering::Relaxed);
+            return false;
+        }
+        let since_ms = self.over_soft_since_ms.load(Ordering::Relaxed);
+        if since_ms < 0 {
+            self.over_soft_since_ms.store(now_ms, Ordering::Relaxed);
+            return false;
+        }
+        u64::try_from(now_ms - since_ms)
+            .is_ok_and(|ms| ms > limit.soft_seconds.saturating_mul(1000))
     }
 
     /// Asks the connection to close; it does so at once, without another reply.
@@ -323,4 +368,33 @@ impl ClientHandle {
 /// Whether a filter leaves the caller out.
 pub fn skips(filter: &ClientFilter, id: u64, own: u64) -> bool {
     filter.skip_me == Switch::On && id == own
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_that_does_not_read_is_too_slow_at_once_or_after_a_while() {
+        let registry = Registry::default();
+        let client = registry.register(Arc::from("a"), Arc::from("b"), 0);
+        let limit = OutputLimit {
+            hard_bytes: 100,
+            soft_bytes: 50,
+            soft_seconds: 2,
+        };
+        assert!(client.is_too_slow(101, limit, 0));
+        assert!(!client.is_too_slow(60, limit, 1000));
+        assert!(!client.is_too_slow(60, limit, 3000));
+        assert!(client.is_too_slow(60, limit, 3001));
+        assert!(!client.is_too_slow(50, limit, 4000), "it has read");
+        assert!(!client.is_too_slow(60, limit, 5000));
+        let limits = OutputLimits {
+            normal: limit,
+            ..OutputLimits::default()
+        };
+        client.output_bytes.store(101, Ordering::Relaxed);
+        registry.close_slow(&limits, 5000);
+        assert!(client.is_closing());
+    }
 }

@@ -24,6 +24,7 @@ pub async fn run(engine: Arc<Engine>) {
         expire(&engine).await;
         evict(&engine).await;
         close_idle_clients(&engine);
+        close_slow_clients(&engine);
         housekeeping(&engine);
     }
 }
@@ -92,6 +93,15 @@ fn housekeeping(engine: &Engine) {
         .tick(monotonic_ms, ping_period, backlog_ttl);
     state.core.check_failover();
     state.finish_batch();
+}
+
+/// `client-output-buffer-limit`.
+fn close_slow_clients(engine: &Engine) {
+    let limits = engine.lock().core.config.net.output_limits;
+    engine
+        .shared
+        .clients
+        .close_slow(&limits, clock::monotonic_ms());
 }
 
 /// `timeout`: closes normal clients that have been silent too long.
