@@ -9,7 +9,7 @@ use crate::command::{
     session::{ReplyMode, Session, Switch, TransactionState},
     table::{self, CommandEntry},
 };
-use crate::keyspace::usage::Tracking;
+use crate::keyspace::usage::Uses;
 
 /// Who asks. It decides which gates apply and whether the effect enters the replication stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,7 +99,9 @@ impl State {
         let version = session.version;
         // TOUCH is for telling, whatever the client wants of its other commands.
         let is_silent = session.no_touch == Switch::On && entry.spec.name != "touch";
-        let tracking = is_silent.then(|| self.keyspace.set_tracking(Tracking::Off));
+        if is_silent {
+            self.keyspace.set_uses(Uses::Unseen);
+        }
         let mut context = Context {
             keyspace: &mut self.keyspace,
             limits: self.core.encoding_limits,
@@ -111,8 +113,8 @@ impl State {
             random: &mut self.random,
         };
         let outcome = (entry.spec.handler)(&mut context, args);
-        if let Some(tracking) = tracking {
-            self.keyspace.set_tracking(tracking);
+        if is_silent {
+            self.keyspace.set_uses(Uses::Recorded);
         }
         if let Err(error) = outcome {
             out.truncate(mark);

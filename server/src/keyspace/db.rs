@@ -129,7 +129,7 @@ impl Db {
     /// The chance with which a use of a key counts, for [`touch`].
     #[inline]
     fn chance(&mut self) -> u64 {
-        if matches!(self.context.tracking, Tracking::Clock | Tracking::Off) {
+        if self.context.tracking == Tracking::Clock {
             return 0;
         }
         const FACTOR: u64 = 6_364_136_223_846_793_005;

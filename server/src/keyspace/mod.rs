@@ -40,7 +40,7 @@ use self::hash::KeyHasher;
 use self::memory::MemoryGauge;
 use self::snapshot_hook::{Hook, SnapshotRun};
 use self::table::Table;
-use self::usage::{Tracking, UsageClock};
+use self::usage::{Tracking, UsageClock, Uses};
 
 pub use self::db::{
     Db, EntryMut, LookupStats, PREFETCH_KEYS, RenameOutcome, SetExpiry, SetOutcome,
@@ -70,6 +70,8 @@ pub struct LookupContext {
     pub expiry: ExpiryRule,
     /// What a use of a key records.
     pub tracking: Tracking,
+    /// Whether lookups count as uses.
+    pub uses: Uses,
     clock: UsageClock,
 }
 
@@ -80,6 +82,7 @@ impl LookupContext {
             now_ms,
             expiry,
             tracking: Tracking::default(),
+            uses: Uses::default(),
             clock: UsageClock::new(now_ms),
         }
     }
@@ -92,7 +95,7 @@ impl LookupContext {
     /// The counter of a key's uses, where those are counted.
     pub fn frequency(&self, entry: &Entry) -> Option<u8> {
         match self.tracking {
-            Tracking::Clock | Tracking::Off => None,
+            Tracking::Clock => None,
             Tracking::Frequency(rule) => Some(rule.decayed(entry.access(), self.now_ms)),
         }
     }
@@ -106,7 +109,10 @@ impl LookupContext {
     /// What an entry records after a use; `word` is random.
     #[inline]
     fn used(&self, access: u32, word: u64) -> u32 {
-        self.clock.used(access, self.tracking, self.now_ms, word)
+        match self.uses {
+            Uses::Recorded => self.clock.used(access, self.tracking, self.now_ms, word),
+            Uses::Unseen => access,
+        }
     }
 
     #[inline]
@@ -193,9 +199,14 @@ impl Keyspace {
         };
     }
 
-    /// Sets what a use of a key records from now on; answers what it recorded before.
-    pub fn set_tracking(&mut self, tracking: Tracking) -> Tracking {
-        std::mem::replace(&mut self.context.tracking, tracking)
+    /// Sets what a use of a key records from now on.
+    pub fn set_tracking(&mut self, tracking: Tracking) {
+        self.context.tracking = tracking;
+    }
+
+    /// Sets whether lookups count as uses, until the context is set anew.
+    pub fn set_uses(&mut self, uses: Uses) {
+        self.context.uses = uses;
     }
 
     /// What lookups depend on at present.

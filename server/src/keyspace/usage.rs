@@ -20,8 +20,16 @@ pub enum Tracking {
     Clock,
     /// That it was, by a counter that grows ever slower and decays.
     Frequency(FrequencyRule),
-    /// Nothing (`CLIENT NO-TOUCH on`).
-    Off,
+}
+
+/// Whether lookups count as uses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Uses {
+    /// They do.
+    #[default]
+    Recorded,
+    /// They leave no trace (`CLIENT NO-TOUCH on`).
+    Unseen,
 }
 
 /// Growth and decay of the counter.
@@ -55,7 +63,7 @@ impl UsageClock {
     #[inline]
     pub(super) fn initial(self, tracking: Tracking, now_ms: i64) -> u32 {
         match tracking {
-            Tracking::Clock | Tracking::Off => self.seconds,
+            Tracking::Clock => self.seconds,
             Tracking::Frequency(_) => pack(Self::minutes(now_ms), INITIAL_FREQUENCY),
         }
     }
@@ -65,7 +73,6 @@ impl UsageClock {
     pub(super) fn used(self, access: u32, tracking: Tracking, now_ms: i64, word: u64) -> u32 {
         match tracking {
             Tracking::Clock => self.seconds,
-            Tracking::Off => access,
             Tracking::Frequency(rule) => {
                 let counter = rule.grown(rule.decayed(access, now_ms), word);
                 pack(Self::minutes(now_ms), counter)
@@ -150,11 +157,5 @@ mod tests {
             ..RULE
         };
         assert_eq!(never.decayed(pack(0, 3), later), 3);
-    }
-
-    #[test]
-    fn nothing_is_recorded_where_tracking_is_off() {
-        assert_eq!(UsageClock::new(9000).used(4, Tracking::Off, 9000, 0), 4);
-        assert_eq!(UsageClock::new(9000).used(4, Tracking::Clock, 9000, 0), 9);
     }
 }
