@@ -8,6 +8,8 @@ import sys
 import time
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 MASTER_PORT, REPLICA_PORT, PROTOCOL = (int(word) for word in sys.argv[1:4])
 PASSWORD = sys.argv[4] if len(sys.argv) > 4 else None
@@ -178,8 +180,10 @@ def scanning():
 def wrong_password():
     if PASSWORD is None:
         return
-    refused(redis.AuthenticationError, "", connect(MASTER_PORT, password="wrong").ping)
-    refused(redis.AuthenticationError, "", connect(MASTER_PORT, password=None).ping)
+    # Without the library's own patience, which tries a wrong password again for seconds.
+    once = Retry(NoBackoff(), 0)
+    refused(redis.AuthenticationError, "", connect(MASTER_PORT, password="wrong", retry=once).ping)
+    refused(redis.AuthenticationError, "", connect(MASTER_PORT, password=None, retry=once).ping)
 
 
 for step in (
