@@ -133,7 +133,13 @@ impl Guard {
             }
             Ok(fields)
         };
-        let claimed = decide(&self.api(), set.clone(), &self.context.metrics, claim).await?;
+        let claimed = Box::pin(decide(
+            &self.api(),
+            set.clone(),
+            &self.context.metrics,
+            claim,
+        ))
+        .await?;
         self.floor = Some(claimed.clone());
         Ok(claimed)
     }
@@ -395,12 +401,12 @@ impl Guard {
                 "failovers": failovers,
             }))
         };
-        let recorded = decide(
+        let recorded = Box::pin(decide(
             &self.api(),
             claimed.clone(),
             &self.context.metrics,
             mastership,
-        )
+        ))
         .await?;
         self.floor = Some(recorded);
         Ok(())
