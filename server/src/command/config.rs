@@ -4,6 +4,7 @@ use resp::Args;
 
 use super::{
     CommandError, CommandSpec, Context, Flags, Group,
+    effects::Next,
     error::CommandResult,
     introspection::{help_of, unknown_subcommand},
 };
@@ -95,8 +96,8 @@ fn set(cx: &mut Context<'_>, args: Args<'_>) -> CommandResult {
 }
 
 fn rewrite(cx: &mut Context<'_>, _: Args<'_>) -> CommandResult {
-    cx.host.config_rewrite()?;
-    cx.reply.ok();
+    cx.host.check_config_file()?;
+    cx.effects.then(Next::AwaitRewrite);
     Ok(())
 }
 

@@ -42,6 +42,8 @@ pub enum Next {
     },
     /// `SAVE`: no reply yet; the engine answers when the snapshot is on disk.
     AwaitSave,
+    /// `CONFIG REWRITE`: no reply yet; the engine answers when the file is on disk.
+    AwaitRewrite,
     /// `PSYNC`/`SYNC`: the connection becomes a replica's link.
     BecomeReplica(PsyncRequest),
     /// `EXEC`: the engine runs what was queued and writes its replies.

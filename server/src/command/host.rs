@@ -189,8 +189,8 @@ pub trait ConfigHost {
         keyspace: &mut Keyspace,
     ) -> Result<(), CommandError>;
 
-    /// Writes what is in force to the configuration file.
-    fn config_rewrite(&self) -> Result<(), CommandError>;
+    /// Whether there is a configuration file to write what is in force to.
+    fn check_config_file(&self) -> Result<(), CommandError>;
 
     /// Sets the counters of INFO to zero.
     fn reset_stats(&mut self);

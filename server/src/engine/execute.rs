@@ -162,6 +162,7 @@ impl State {
             next @ (Next::Close
             | Next::AwaitReplicas { .. }
             | Next::AwaitSave
+            | Next::AwaitRewrite
             | Next::BecomeReplica(_)
             | Next::Shutdown(_)) => Verdict::Then(next),
         }

@@ -121,6 +121,8 @@ pub struct Shared {
     pub serve_until_ms: ServeUntil,
     /// Who wants a snapshot.
     pub snapshots: Queue,
+    /// Held while CONFIG REWRITE writes; taken before the engine's lock.
+    pub config_rewrite: Mutex<()>,
     /// Signalled when the role or the master has changed: the link thread looks.
     pub role_changed: Notify,
     /// Signalled when a pause ends or changes.

@@ -91,6 +91,18 @@ impl State {
                     .acknowledged_by(session.last_write_offset);
                 ReplyWriter::new(out, session.version).integer(acknowledged as i64);
             }
+            // Under the lock, because the replies of a transaction come as one.
+            Verdict::Then(Next::AwaitRewrite) => {
+                let result = self
+                    .core
+                    .config_to_write()
+                    .and_then(|rewrite| rewrite.run());
+                let mut reply = ReplyWriter::new(out, session.version);
+                match result {
+                    Ok(()) => reply.ok(),
+                    Err(error) => reply.error(error.text()),
+                }
+            }
             Verdict::Then(Next::Shutdown(mode)) => self.core.shared.request_shutdown(mode),
             Verdict::Then(
                 Next::Close

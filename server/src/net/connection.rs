@@ -115,6 +115,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                     self.wait_for_replicas(count, timeout).await;
                 }
                 Stop::Act(Next::AwaitSave) => self.wait_for_save().await,
+                Stop::Act(Next::AwaitRewrite) => self.wait_for_rewrite().await,
                 Stop::Act(Next::BecomeReplica(request)) => return self.hand_over(request).await,
                 Stop::Act(Next::Shutdown(request)) => self.wait_for_shutdown(request).await,
                 Stop::Act(Next::Close) => self.closing = Closing::AfterFlush,
@@ -441,6 +442,24 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         called_off.await;
         let mut reply = resp::ReplyWriter::new(&mut self.unsent, self.session.version);
         reply.error("ERR Errors trying to SHUTDOWN. Check logs.");
+    }
+
+    /// `CONFIG REWRITE`: answers when the file is on disk. Others are served meanwhile.
+    async fn wait_for_rewrite(&mut self) {
+        let engine = self.engine.clone();
+        let work = move || {
+            // One at a time, each with what is in force when it begins: the last one wins.
+            let _turn = engine.shared.config_rewrite.lock();
+            let rewrite = engine.lock().core.config_to_write();
+            rewrite?.run()
+        };
+        let written = tokio::task::spawn_blocking(work).await;
+        let mut reply = resp::ReplyWriter::new(&mut self.unsent, self.session.version);
+        match written {
+            Ok(Ok(())) => reply.ok(),
+            Ok(Err(error)) => reply.error(error.text()),
+            Err(error) => reply.error(&format!("ERR Rewriting config file: {error}")),
+        }
     }
 
     /// `WAIT`: answers when enough replicas have acknowledged or the time is over.

@@ -1,5 +1,7 @@
 //! The configuration, as CONFIG asks for it and as the operator changes it.
 
+use std::path::PathBuf;
+
 use crate::{
     command::{CommandError, host::ConfigHost},
     config::{Config, Demand, HostPort, Locality, rewrite, set::Changed},
@@ -36,18 +38,8 @@ impl ConfigHost for Core {
         Ok(())
     }
 
-    fn config_rewrite(&self) -> Result<(), CommandError> {
-        let Some(path) = &self.config_file else {
-            return Err(CommandError::new(
-                "ERR The server is running without a config file",
-            ));
-        };
-        rewrite::rewrite(path, &self.effective_config()).map_err(|error| {
-            tracing::warn!(path = %path.display(), %error, "CONFIG REWRITE failed");
-            CommandError::owned(format!("ERR Rewriting config file: {error}"))
-        })?;
-        tracing::info!(path = %path.display(), "CONFIG REWRITE executed");
-        Ok(())
+    fn check_config_file(&self) -> Result<(), CommandError> {
+        self.config_to_write().map(drop)
     }
 
     fn reset_stats(&mut self) {
@@ -55,7 +47,37 @@ impl ConfigHost for Core {
     }
 }
 
+/// A CONFIG REWRITE, taken out of the engine so that the lock is not held while the file is written and synced.
+pub struct ConfigRewrite {
+    path: PathBuf,
+    config: Config,
+}
+
+impl ConfigRewrite {
+    /// Writes the file. Takes as long as the disk does.
+    pub fn run(self) -> Result<(), CommandError> {
+        let path = self.path.display();
+        rewrite::rewrite(&self.path, &self.config).map_err(|error| {
+            tracing::warn!(%path, %error, "CONFIG REWRITE failed");
+            CommandError::owned(format!("ERR Rewriting config file: {error}"))
+        })?;
+        tracing::info!(%path, "CONFIG REWRITE executed");
+        Ok(())
+    }
+}
+
 impl Core {
+    /// What CONFIG REWRITE has to write, and where.
+    pub fn config_to_write(&self) -> Result<ConfigRewrite, CommandError> {
+        let path = self.config_file.clone();
+        let path = path
+            .ok_or_else(|| CommandError::new("ERR The server is running without a config file"))?;
+        Ok(ConfigRewrite {
+            path,
+            config: self.effective_config(),
+        })
+    }
+
     /// Puts a changed configuration in force: tells the parts that do not read it anew each time.
     pub fn apply_config(&mut self, changed: Changed, keyspace: &mut Keyspace) {
         self.config = changed.config;
