@@ -138,13 +138,7 @@ pub fn change_or_create<T: Collection, R>(
 /// number of changes.
 pub fn store<T: Collection>(db: &mut Db, key: &[u8], value: T) -> u64 {
     if value.has_no_element() {
-        return match db.remove(key) {
-            Some(entry) => {
-                db.discard(entry);
-                1
-            }
-            None => 0,
-        };
+        return u64::from(db.remove(key));
     }
     db.set(key, value.into_value(), SetExpiry::Clear);
     1

@@ -82,10 +82,7 @@ fn del(cx: &mut Context<'_>, args: Args<'_>) -> CommandResult {
     let db = cx.keyspace.db(cx.session.db);
     let mut removed = 0;
     for key in args.iter().skip(1) {
-        if let Some(entry) = db.remove(key) {
-            db.discard(entry);
-            removed += 1;
-        }
+        removed += u64::from(db.remove(key));
     }
     cx.effects.changed(removed);
     cx.reply.integer(removed as i64);

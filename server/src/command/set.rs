@@ -182,9 +182,7 @@ fn spop(cx: &mut Context<'_>, args: Args<'_>) -> CommandResult {
                 .for_each(|member| reply_element(&mut cx.reply, member));
             cx.effects.changed(set.len() as u64);
             cx.effects.propagate([b"DEL".as_slice(), key]);
-            if let Some(entry) = db.remove(key) {
-                db.discard(entry);
-            }
+            db.remove(key);
             return Ok(());
         }
         Some(count) => {

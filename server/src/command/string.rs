@@ -325,7 +325,7 @@ fn getset(cx: &mut Context<'_>, args: Args<'_>) -> CommandResult {
 
 fn getdel(cx: &mut Context<'_>, args: Args<'_>) -> CommandResult {
     reply_at(cx, &args[1])?;
-    if cx.keyspace.db(cx.session.db).remove(&args[1]).is_some() {
+    if cx.keyspace.db(cx.session.db).remove(&args[1]) {
         cx.effects.changed(1);
         cx.effects.propagate([b"DEL", &args[1]]);
     }

@@ -351,6 +351,7 @@ impl Db {
             self.remove_expired(key);
         }
         let chance = self.chance();
+        self.books.hook.note_moved(&entry);
         if let Some(mut occupied) = self.table.get_mut(hash, key) {
             self.books.watched.modified(key);
             self.books.hook.before_change(&mut occupied);
@@ -368,13 +369,18 @@ impl Db {
         self.table.insert_new(hash, entry);
     }
 
-    /// Removes a key; returns its entry unless its time was over. Give big ones to [`Db::discard`].
-    pub fn remove(&mut self, key: &[u8]) -> Option<Box<Entry>> {
-        Some(self.get_mut(key)?.remove())
+    /// Removes a key; answers whether it was there. Big values are dropped where nobody waits for it.
+    pub fn remove(&mut self, key: &[u8]) -> bool {
+        self.get_mut(key).map(EntryMut::delete).is_some()
+    }
+
+    /// Takes an entry out to put it in elsewhere: a snapshot may not have written all of it.
+    pub(super) fn take(&mut self, key: &[u8]) -> Option<Box<Entry>> {
+        Some(self.get_mut(key)?.take())
     }
 
     /// Drops an entry where nobody waits for it, if that may take long.
-    pub fn discard(&mut self, entry: Box<Entry>) {
+    pub(super) fn discard(&mut self, entry: Box<Entry>) {
         self.books.garbage.discard(entry);
     }
 
@@ -386,7 +392,7 @@ impl Db {
                 false => RenameOutcome::NoSuchKey,
             };
         }
-        let Some(entry) = self.remove(from) else {
+        let Some(entry) = self.take(from) else {
             return RenameOutcome::NoSuchKey;
         };
         if let Some(old) = self.insert_entry(entry.with_key(to)) {
@@ -507,8 +513,8 @@ impl EntryMut<'_> {
             .replace_with(|entry| (entry.with_expire(expire_at), ()));
     }
 
-    /// Takes the entry out of the database.
-    pub fn remove(self) -> Box<Entry> {
+    /// Takes the entry out of the database, to put it in elsewhere.
+    pub(super) fn take(self) -> Box<Entry> {
         self.watched.modified(self.occupied.entry().key());
         self.occupied.remove()
     }

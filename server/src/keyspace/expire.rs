@@ -47,8 +47,8 @@ impl Db {
             round.visited += step.visited;
             round.expired += due.len();
             *budget = budget.saturating_sub(step.visited + step.skipped_segments);
-            for entry in due {
-                self.books.hook.before_drop(&self.table, &entry);
+            for mut entry in due {
+                self.books.hook.before_drop(&self.table, &mut entry);
                 self.books.expired(entry, self.context.expiry);
             }
             self.expire_position = step.next.unwrap_or(0);

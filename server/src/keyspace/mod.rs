@@ -9,10 +9,10 @@
 //! - an entry that a running snapshot has not passed reaches its sink before it changes ([`snapshot_hook`]);
 //! - a key whose time is over is never seen, whatever the rule for removing it ([`ExpiryRule`]).
 //!
-//! Limits: a snapshot writes one value at a time, however big; the place to slice it is `SnapshotSink::entry`.
+//! Limits: a snapshot writes one string, or one element of a collection, at a time, however big.
 //!
-//! Read next: `db.rs` (what commands use), `entry.rs` and `table.rs` with `segment.rs` (memory), `snapshot_hook.rs`,
-//! `expire.rs`, `scan.rs`, then `types/`.
+//! Read next: `db.rs` (what commands use), `entry.rs` and `table.rs` with `segment.rs` (memory), `snapshot_hook.rs`
+//! and `slices.rs`, `expire.rs`, `scan.rs`, then `types/`.
 
 pub mod db;
 pub mod entry;
@@ -23,6 +23,7 @@ pub mod hash;
 pub mod memory;
 pub mod scan;
 mod segment;
+mod slices;
 pub mod snapshot_hook;
 pub mod string;
 mod table;
@@ -295,7 +296,7 @@ impl Keyspace {
         if self.db(to).contains(key) {
             return TransferOutcome::TargetExists;
         }
-        let Some(entry) = self.db(from).remove(key) else {
+        let Some(entry) = self.db(from).take(key) else {
             return TransferOutcome::NoSuchKey;
         };
         self.db(to).insert_entry(entry);

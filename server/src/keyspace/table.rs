@@ -390,6 +390,12 @@ impl<'a> Occupied<'a> {
         unsafe { &*self.pointer() }
     }
 
+    /// As [`Occupied::into_entry`], to change what keeps size, key and expiry.
+    pub(super) fn into_entry_mut(self) -> &'a mut Entry {
+        // SAFETY: a live entry; the table's exclusive borrow is given up for the entry's.
+        unsafe { &mut *self.pointer() }
+    }
+
     /// The same entry for a shorter time.
     #[inline]
     pub(super) fn reborrow(&mut self) -> Occupied<'_> {

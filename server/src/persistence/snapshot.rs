@@ -56,6 +56,14 @@ pub enum SnapshotError {
         /// What the system said.
         source: Arc<io::Error>,
     },
+    /// The walk over the keyspace did not give what was there: a bug, and no reason to replace a good file.
+    #[error("the snapshot has {keys} keys where the data had {expected}")]
+    Incomplete {
+        /// Keys written.
+        keys: u64,
+        /// Keys when it began.
+        expected: u64,
+    },
     /// The thread that takes snapshots has ended.
     #[error("the server is ending")]
     Ended,

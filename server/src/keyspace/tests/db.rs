@@ -244,7 +244,7 @@ fn apply(keyspace: &mut Keyspace, model: &mut Model, now: &mut i64, operation: O
             }
         }
         Operation::Remove(k) => {
-            assert_eq!(db.remove(&[k]).is_some(), model.remove(&k).is_some());
+            assert_eq!(db.remove(&[k]), model.remove(&k).is_some());
         }
         Operation::Rename(from, to) => {
             let outcome = db.rename(&[from], &[to]);

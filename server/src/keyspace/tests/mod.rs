@@ -2,6 +2,7 @@
 
 mod db;
 mod entry;
+mod slices;
 mod snapshot;
 mod table;
 

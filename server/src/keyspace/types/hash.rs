@@ -16,6 +16,7 @@ use super::{
     hashing::hash_bytes,
     step_table::{StepTable, Tagged, tag_of},
     thin::{PREFIX_BYTES, TaggedBytes, ThinBytes},
+    walk::{HashPlace, Left, Piece, Place, Slicing, Started, Walk, Walking},
 };
 
 /// The length byte that says that four bytes of length follow.
@@ -104,7 +105,65 @@ pub struct Hash(Repr);
 #[derive(Debug)]
 enum Repr {
     Compact(Listpack),
-    Table(Box<StepTable<FieldEntry>>),
+    Table(Box<Table>),
+}
+
+/// The fields of a big hash.
+#[derive(Debug, Default)]
+struct Table {
+    fields: StepTable<FieldEntry>,
+    walk: Walking<HashPlace, Box<[u8]>>,
+}
+
+impl Table {
+    fn set(&mut self, field: &[u8], value: &[u8]) -> Written {
+        let hash = hash_bytes(field);
+        let found = self.fields.find_mut(hash, |entry| entry.field() == field);
+        if let Some(walk) = &mut self.walk {
+            walk.keep_hashed(hash, field, || Some(found.as_ref()?.value().into()));
+        }
+        if let Some(entry) = found {
+            entry.set_value(value);
+            return Written::Replaced;
+        }
+        let entry = FieldEntry::new(hash, field, value);
+        self.fields.insert_new(hash, entry, FieldEntry::hash);
+        Written::New
+    }
+
+    fn remove(&mut self, field: &[u8]) -> bool {
+        let hash = hash_bytes(field);
+        let removed = self.fields.remove(hash, |entry| entry.field() == field);
+        if let (Some(walk), Some(entry)) = (&mut self.walk, &removed) {
+            walk.keep_hashed(hash, field, || Some(entry.value().into()));
+        }
+        removed.is_some()
+    }
+
+    fn walk_slice(&mut self, budget: usize, give: &mut dyn FnMut(Piece<'_>)) -> Left {
+        let Some(walk) = &mut self.walk else {
+            return Left::Nothing;
+        };
+        walk.slicing.started = Started::Yes;
+        let mut given = 0;
+        while let Place::At(at) = walk.place
+            && given < budget
+        {
+            let mut visit = |entry: &FieldEntry| {
+                given += 1;
+                if !walk.leaves_out(entry.field()) {
+                    let (field, value) = entry.pair();
+                    give(Piece::Field(field, value));
+                }
+            };
+            let next = self.fields.walk(at, FieldEntry::hash, &mut visit);
+            given += 1;
+            walk.place = next.map_or(Place::End, Place::At);
+        }
+        walk.give_kept_at_end(budget.saturating_sub(given), |field, value| {
+            give(Piece::Field(Element::Text(field), Element::Text(&value)));
+        })
+    }
 }
 
 const _: () = assert!(size_of::<Hash>() <= 16);
@@ -154,7 +213,7 @@ impl Hash {
     pub fn len(&self) -> usize {
         match &self.0 {
             Repr::Compact(pack) => pack.len() / 2,
-            Repr::Table(table) => table.len(),
+            Repr::Table(table) => table.fields.len(),
         }
     }
 
@@ -162,7 +221,7 @@ impl Hash {
     pub fn is_empty(&self) -> bool {
         match &self.0 {
             Repr::Compact(pack) => pack.is_empty(),
-            Repr::Table(table) => table.is_empty(),
+            Repr::Table(table) => table.fields.is_empty(),
         }
     }
 
@@ -186,7 +245,7 @@ impl Hash {
     pub fn heap_elements(&self) -> usize {
         match &self.0 {
             Repr::Compact(_) => 1,
-            Repr::Table(table) => table.len(),
+            Repr::Table(table) => table.fields.len(),
         }
     }
 
@@ -195,6 +254,7 @@ impl Hash {
         match &self.0 {
             Repr::Compact(pack) => pack.byte_len(),
             Repr::Table(table) => {
+                let table = &table.fields;
                 let sizes = table.iter().map(|entry| entry.0.total());
                 table.table_bytes() + super::value::extrapolate(sizes, table.len(), samples)
             }
@@ -215,14 +275,11 @@ impl Hash {
 
     fn become_table(&mut self) {
         let Repr::Compact(pack) = &self.0 else { return };
-        let mut table = StepTable::new();
+        let mut table = Box::<Table>::default();
         for (field, value) in pack.pairs() {
-            let field = field.text();
-            let hash = hash_bytes(&field);
-            let entry = FieldEntry::new(hash, &field, &value.text());
-            table.insert_new(hash, entry, FieldEntry::hash);
+            table.set(&field.text(), &value.text());
         }
-        self.0 = Repr::Table(Box::new(table));
+        self.0 = Repr::Table(table);
     }
 
     /// The value of a field.
@@ -230,6 +287,7 @@ impl Hash {
         match &self.0 {
             Repr::Compact(pack) => pack.get(pack.next(find(pack, field)?)?),
             Repr::Table(table) => table
+                .fields
                 .find(hash_bytes(field), |entry| entry.field() == field)
                 .map(|entry| Element::Text(entry.value())),
         }
@@ -255,15 +313,7 @@ impl Hash {
                 }
                 Written::New
             }
-            Repr::Table(table) => {
-                let hash = hash_bytes(field);
-                if let Some(entry) = table.find_mut(hash, |entry| entry.field() == field) {
-                    entry.set_value(value);
-                    return Written::Replaced;
-                }
-                table.insert_new(hash, FieldEntry::new(hash, field, value), FieldEntry::hash);
-                Written::New
-            }
+            Repr::Table(table) => table.set(field, value),
         }
     }
 
@@ -274,9 +324,7 @@ impl Hash {
                 Some(at) => pack.remove(at, 2) > 0,
                 None => false,
             },
-            Repr::Table(table) => table
-                .remove(hash_bytes(field), |entry| entry.field() == field)
-                .is_some(),
+            Repr::Table(table) => table.remove(field),
         }
     }
 
@@ -284,7 +332,7 @@ impl Hash {
     pub fn iter(&self) -> impl Iterator<Item = (Element<'_>, Element<'_>)> {
         let (pack, table) = match &self.0 {
             Repr::Compact(pack) => (Some(pack.pairs()), None),
-            Repr::Table(table) => (None, Some(table.iter().map(FieldEntry::pair))),
+            Repr::Table(table) => (None, Some(table.fields.iter().map(FieldEntry::pair))),
         };
         pack.into_iter()
             .flatten()
@@ -305,7 +353,7 @@ impl Hash {
                 let at = pack.seek(i64::try_from(2 * below(count)).ok()?)?;
                 Some((pack.get(at)?, pack.get(pack.next(at)?)?))
             }
-            Repr::Table(table) => table.random(below).map(FieldEntry::pair),
+            Repr::Table(table) => table.fields.random(below).map(FieldEntry::pair),
         }
     }
 
@@ -316,10 +364,43 @@ impl Hash {
                 pack.pairs().for_each(|(field, value)| visit(field, value));
                 0
             }
-            Repr::Table(table) => table.scan(cursor, &mut |entry| {
+            Repr::Table(table) => table.fields.scan(cursor, &mut |entry| {
                 let (field, value) = entry.pair();
                 visit(field, value);
             }),
+        }
+    }
+}
+
+/// Slices for a snapshot; see `walk.rs`. Only big hashes are walked: of a small one nothing comes.
+impl Hash {
+    /// Begins a walk over the fields as they are now.
+    pub fn begin_walk(&mut self, slicing: Slicing) {
+        if let Repr::Table(table) = &mut self.0 {
+            table.walk = Some(Box::new(Walk::begin(slicing, 0)));
+        }
+    }
+
+    /// The walk under way.
+    pub fn slicing(&self) -> Option<&Slicing> {
+        match &self.0 {
+            Repr::Compact(_) => None,
+            Repr::Table(table) => Some(&table.walk.as_ref()?.slicing),
+        }
+    }
+
+    /// Gives about `budget` fields as they were when the walk began.
+    pub fn walk_slice(&mut self, budget: usize, give: &mut dyn FnMut(Piece<'_>)) -> Left {
+        match &mut self.0 {
+            Repr::Compact(_) => Left::Nothing,
+            Repr::Table(table) => table.walk_slice(budget, give),
+        }
+    }
+
+    /// Ends the walk.
+    pub fn end_walk(&mut self) {
+        if let Repr::Table(table) = &mut self.0 {
+            table.walk = None;
         }
     }
 }
@@ -329,13 +410,13 @@ impl Clone for Hash {
         match &self.0 {
             Repr::Compact(pack) => Self(Repr::Compact(pack.clone())),
             Repr::Table(table) => {
-                let mut copy = StepTable::new();
-                for entry in table.iter() {
+                let mut copy = Box::<Table>::default();
+                for entry in table.fields.iter() {
                     let hash = entry.hash();
                     let entry = FieldEntry::new(hash, entry.field(), entry.value());
-                    copy.insert_new(hash, entry, FieldEntry::hash);
+                    copy.fields.insert_new(hash, entry, FieldEntry::hash);
                 }
-                Self(Repr::Table(Box::new(copy)))
+                Self(Repr::Table(copy))
             }
         }
     }

@@ -15,6 +15,8 @@ use super::{
     compact::{CompactError, Iter, Listpack},
     entry::{Element, Needle},
     list_node::{Node, offset_of, without_matches},
+    list_walk::ListWalk,
+    walk::{Left, Piece, Slicing},
 };
 
 pub use super::list_node::Direction;
@@ -63,10 +65,23 @@ enum Repr {
     Nodes(Box<Nodes>),
 }
 
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 struct Nodes {
     nodes: VecDeque<Node>,
     len: usize,
+    /// While a snapshot writes the list in slices.
+    walk: Option<Box<ListWalk>>,
+}
+
+impl Clone for Nodes {
+    /// The same elements; the walk stays with the original.
+    fn clone(&self) -> Self {
+        Self {
+            nodes: self.nodes.clone(),
+            len: self.len,
+            walk: None,
+        }
+    }
 }
 
 const _: () = assert!(size_of::<List>() <= 16);
@@ -200,6 +215,7 @@ impl List {
             let mut nodes = Nodes {
                 nodes: VecDeque::new(),
                 len: pack.len(),
+                walk: None,
             };
             if !pack.is_empty() {
                 nodes
@@ -213,7 +229,7 @@ impl List {
     /// Changes back to a listpack where the elements are few enough.
     fn try_compact(&mut self, why: Shrink, limits: &EncodingLimits) {
         let Repr::Nodes(nodes) = &self.0 else { return };
-        if nodes.nodes.len() > 1 {
+        if nodes.nodes.len() > 1 || nodes.walk.is_some() {
             return;
         }
         let (mut bytes, mut count) = node_limit(limits);
@@ -294,6 +310,7 @@ impl List {
             }
             Repr::Nodes(nodes) => {
                 let (node, offset) = nodes.locate(index);
+                nodes.keep(node);
                 if let Some(found) = nodes.nodes.get_mut(node) {
                     found.replace(offset, text);
                     nodes.split_if_large(node, limits);
@@ -411,47 +428,134 @@ impl List {
     }
 }
 
+/// Slices for a snapshot; see `walk.rs`. Only long lists are walked: of a short one nothing comes.
+impl List {
+    /// Begins a walk over the elements as they are now.
+    pub fn begin_walk(&mut self, slicing: Slicing) {
+        if let Repr::Nodes(nodes) = &mut self.0 {
+            nodes.walk = Some(Box::new(ListWalk::begin(slicing, nodes.nodes.len())));
+        }
+    }
+
+    /// The walk under way.
+    pub fn slicing(&self) -> Option<&Slicing> {
+        match &self.0 {
+            Repr::Compact(_) => None,
+            Repr::Nodes(nodes) => Some(&nodes.walk.as_ref()?.slicing),
+        }
+    }
+
+    /// Gives up to `budget` listpacks of the list as it was when the walk began, in order.
+    pub fn walk_slice(&mut self, budget: usize, give: &mut dyn FnMut(Piece<'_>)) -> Left {
+        match &mut self.0 {
+            Repr::Compact(_) => Left::Nothing,
+            Repr::Nodes(nodes) => match &mut nodes.walk {
+                None => Left::Nothing,
+                Some(walk) => walk.slice(&nodes.nodes, budget, give),
+            },
+        }
+    }
+
+    /// Ends the walk.
+    pub fn end_walk(&mut self) {
+        if let Repr::Nodes(nodes) = &mut self.0 {
+            nodes.walk = None;
+        }
+    }
+}
+
 impl Nodes {
+    /// Before the node at `at` changes or goes.
+    #[inline]
+    fn keep(&mut self, at: usize) {
+        if let Some(walk) = &mut self.walk {
+            walk.keep(&self.nodes, at);
+        }
+    }
+
+    #[inline]
+    fn keep_last(&mut self) {
+        if let Some(last) = self.nodes.len().checked_sub(1) {
+            self.keep(last);
+        }
+    }
+
+    /// Puts a node at `at`.
+    fn add_node(&mut self, at: usize, node: Node) {
+        self.nodes.insert(at, node);
+        if let Some(walk) = &mut self.walk {
+            walk.added(at);
+        }
+    }
+
+    /// Takes the node at an end out if it is empty.
+    fn drop_empty(&mut self, end: End) {
+        let at = match end {
+            End::Head => 0,
+            End::Tail => self.nodes.len().saturating_sub(1),
+        };
+        if self.nodes.get(at).is_none_or(|node| node.count() > 0) {
+            return;
+        }
+        self.nodes.remove(at);
+        if let Some(walk) = &mut self.walk {
+            walk.removed(at);
+        }
+    }
+
     fn push_front(&mut self, text: &[u8], limits: &EncodingLimits) {
         self.len += 1;
-        if let Some(first) = self.nodes.front_mut() {
-            if has_room(first, text.len(), limits) {
+        let room = self
+            .nodes
+            .front()
+            .map(|first| has_room(first, text.len(), limits));
+        if room == Some(true) {
+            self.keep(0);
+        }
+        if let (Some(first), Some(has_room)) = (self.nodes.front_mut(), room) {
+            if has_room {
                 return first.push_front(text);
             }
             first.settle();
         }
         let mut node = Node::default();
         node.push_front(text);
-        self.nodes.push_front(node);
+        self.add_node(0, node);
     }
 
     fn push_back(&mut self, text: &[u8], limits: &EncodingLimits) {
         self.len += 1;
-        if let Some(last) = self.nodes.back_mut() {
-            if has_room(last, text.len(), limits) {
+        let room = self
+            .nodes
+            .back()
+            .map(|last| has_room(last, text.len(), limits));
+        if room == Some(true) {
+            self.keep_last();
+        }
+        if let (Some(last), Some(has_room)) = (self.nodes.back_mut(), room) {
+            if has_room {
                 return last.push_back(text);
             }
             last.settle();
         }
         let mut node = Node::default();
         node.push_back(text);
-        self.nodes.push_back(node);
+        self.add_node(self.nodes.len(), node);
     }
 
     fn pop<R>(&mut self, end: End, take: impl FnOnce(Element<'_>) -> R) -> Option<R> {
         let result = match end {
-            End::Head => self.nodes.front_mut()?.pop_front(take),
-            End::Tail => self.nodes.back_mut()?.pop_back(take),
-        }?;
-        self.len -= 1;
-        match end {
             End::Head => {
-                self.nodes.pop_front_if(|node| node.count() == 0);
+                self.keep(0);
+                self.nodes.front_mut()?.pop_front(take)
             }
             End::Tail => {
-                self.nodes.pop_back_if(|node| node.count() == 0);
+                self.keep_last();
+                self.nodes.back_mut()?.pop_back(take)
             }
-        }
+        }?;
+        self.len -= 1;
+        self.drop_empty(end);
         Some(result)
     }
 
@@ -479,6 +583,7 @@ impl Nodes {
 
     fn insert(&mut self, before: usize, text: &[u8], limits: &EncodingLimits) {
         let (at, index) = self.locate(before);
+        self.keep(at);
         let Some(node) = self.nodes.get_mut(at) else {
             return self.push_back(text, limits);
         };
@@ -497,7 +602,7 @@ impl Nodes {
             }
             let tail = node.split_off(node.count() / 2);
             let head_is_large = node.listpack_bytes() > bytes || node.count() > count;
-            self.nodes.insert(at + 1, tail);
+            self.add_node(at + 1, tail);
             at += usize::from(!head_is_large);
         }
     }
@@ -513,15 +618,25 @@ impl Nodes {
                 Direction::Forward => step,
                 Direction::Backward => count - 1 - step,
             };
-            let node = &mut self.nodes[at];
+            let node = &self.nodes[at];
             let found = without_matches(node.entries(), needle, direction, most - removed);
             if let Some((kept, gone)) = found {
+                self.keep(at);
+                let node = &mut self.nodes[at];
                 *node = Node::from_entries(kept, node.count() - gone);
                 removed += gone;
             }
         }
         if removed > 0 {
-            self.nodes.retain(|node| node.count() > 0);
+            let mut at = 0;
+            self.nodes.retain(|node| {
+                let stays = node.count() > 0;
+                if let (false, Some(walk)) = (stays, &mut self.walk) {
+                    walk.removed(at);
+                }
+                at += usize::from(stays);
+                stays
+            });
             self.len -= removed;
         }
         removed
@@ -532,21 +647,25 @@ impl Nodes {
         let mut behind = self.len - end;
         let mut before = start.min(end);
         self.len = end - before;
-        while let Some(node) = self.nodes.front_mut()
-            && before > 0
-        {
+        while before > 0 {
+            self.keep(0);
+            let Some(node) = self.nodes.front_mut() else {
+                break;
+            };
             let gone = before.min(node.count());
             node.remove(0, gone);
             before -= gone;
-            self.nodes.pop_front_if(|node| node.count() == 0);
+            self.drop_empty(End::Head);
         }
-        while let Some(node) = self.nodes.back_mut()
-            && behind > 0
-        {
+        while behind > 0 {
+            self.keep_last();
+            let Some(node) = self.nodes.back_mut() else {
+                break;
+            };
             let gone = behind.min(node.count());
             node.remove(node.count() - gone, gone);
             behind -= gone;
-            self.nodes.pop_back_if(|node| node.count() == 0);
+            self.drop_empty(End::Tail);
         }
     }
 }

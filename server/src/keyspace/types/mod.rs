@@ -21,6 +21,7 @@ pub mod hashing;
 pub mod intset;
 pub mod list;
 mod list_node;
+mod list_walk;
 pub mod number;
 mod score_index;
 pub mod set;
@@ -28,6 +29,7 @@ pub mod sorted_set;
 pub mod step_table;
 pub mod thin;
 pub mod value;
+pub mod walk;
 
 /// Thresholds of the compact encodings, from the configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

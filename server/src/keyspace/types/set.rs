@@ -15,6 +15,7 @@ use super::{
     number::{NumberText, canonical_i64},
     step_table::{StepTable, Tagged, tag_of},
     thin::{TaggedBytes, ThinBytes},
+    walk::{HashPlace, Left, Piece, Place, Slicing, Started, Walk, Walking},
 };
 
 /// A member of a table.
@@ -51,7 +52,72 @@ pub struct Set(Repr);
 enum Repr {
     Integers(IntSet),
     Compact(Listpack),
-    Table(Box<StepTable<Member>>),
+    Table(Box<Table>),
+}
+
+/// The members of a big set.
+#[derive(Debug, Default)]
+struct Table {
+    members: StepTable<Member>,
+    walk: Walking<HashPlace, ()>,
+}
+
+impl Table {
+    fn contains(&self, member: &[u8]) -> bool {
+        self.members
+            .find(hash_bytes(member), |found| found.text() == member)
+            .is_some()
+    }
+
+    fn insert(&mut self, member: &[u8]) -> Written {
+        let hash = hash_bytes(member);
+        if self
+            .members
+            .find(hash, |found| found.text() == member)
+            .is_some()
+        {
+            return Written::Replaced;
+        }
+        if let Some(walk) = &mut self.walk {
+            walk.keep_hashed(hash, member, || None);
+        }
+        self.members
+            .insert_new(hash, Member::new(hash, member), Member::hash);
+        Written::New
+    }
+
+    fn remove(&mut self, member: &[u8]) -> bool {
+        let hash = hash_bytes(member);
+        let removed = self.members.remove(hash, |found| found.text() == member);
+        if let (Some(walk), Some(_)) = (&mut self.walk, &removed) {
+            walk.keep_hashed(hash, member, || Some(()));
+        }
+        removed.is_some()
+    }
+
+    fn walk_slice(&mut self, budget: usize, give: &mut dyn FnMut(Piece<'_>)) -> Left {
+        let Some(walk) = &mut self.walk else {
+            return Left::Nothing;
+        };
+        walk.slicing.started = Started::Yes;
+        let mut given = 0;
+        while let Place::At(at) = walk.place
+            && given < budget
+        {
+            let mut visit = |member: &Member| {
+                given += 1;
+                if !walk.leaves_out(member.text()) {
+                    give(Piece::Member(Element::Text(member.text())));
+                }
+            };
+            let next = self.members.walk(at, Member::hash, &mut visit);
+            given += 1;
+            walk.place = next.map_or(Place::End, Place::At);
+        }
+        walk.give_kept_at_end(budget.saturating_sub(given), |member, ()| {
+            give(Piece::Member(Element::Text(member)));
+        })
+    }
 }
 
 const _: () = assert!(size_of::<Set>() <= 16);
@@ -127,7 +193,7 @@ impl Set {
         match &self.0 {
             Repr::Integers(ints) => ints.len(),
             Repr::Compact(pack) => pack.len(),
-            Repr::Table(table) => table.len(),
+            Repr::Table(table) => table.members.len(),
         }
     }
 
@@ -158,7 +224,7 @@ impl Set {
     pub fn heap_elements(&self) -> usize {
         match &self.0 {
             Repr::Integers(_) | Repr::Compact(_) => 1,
-            Repr::Table(table) => table.len(),
+            Repr::Table(table) => table.members.len(),
         }
     }
 
@@ -168,6 +234,7 @@ impl Set {
             Repr::Integers(ints) => ints.byte_len(),
             Repr::Compact(pack) => pack.byte_len(),
             Repr::Table(table) => {
+                let table = &table.members;
                 let sizes = table.iter().map(|member| member.0.total());
                 table.table_bytes() + super::value::extrapolate(sizes, table.len(), samples)
             }
@@ -188,13 +255,11 @@ impl Set {
     }
 
     fn become_table(&mut self) {
-        let mut table = StepTable::new();
+        let mut table = Box::<Table>::default();
         for member in self.iter() {
-            let text = member.text();
-            let hash = hash_bytes(&text);
-            table.insert_new(hash, Member::new(hash, &text), Member::hash);
+            table.insert(&member.text());
         }
-        self.0 = Repr::Table(Box::new(table));
+        self.0 = Repr::Table(table);
     }
 
     fn limit_integers(&mut self, limits: &EncodingLimits) {
@@ -212,9 +277,7 @@ impl Set {
             Repr::Compact(pack) => pack
                 .first()
                 .is_some_and(|first| pack.find(first, member, 1).is_some()),
-            Repr::Table(table) => table
-                .find(hash_bytes(member), |found| found.text() == member)
-                .is_some(),
+            Repr::Table(table) => table.contains(member),
         }
     }
 
@@ -248,14 +311,7 @@ impl Set {
                 self.insert_absent(member, limits);
                 Written::New
             }
-            Repr::Table(table) => {
-                let hash = hash_bytes(member);
-                if table.find(hash, |found| found.text() == member).is_some() {
-                    return Written::Replaced;
-                }
-                table.insert_new(hash, Member::new(hash, member), Member::hash);
-                Written::New
-            }
+            Repr::Table(table) => table.insert(member),
         }
     }
 
@@ -271,8 +327,7 @@ impl Set {
             self.become_table();
         }
         if let Repr::Table(table) = &mut self.0 {
-            let hash = hash_bytes(member);
-            table.insert_new(hash, Member::new(hash, member), Member::hash);
+            table.insert(member);
         }
     }
 
@@ -284,9 +339,7 @@ impl Set {
                 let found = pack.first().and_then(|first| pack.find(first, member, 1));
                 found.is_some_and(|at| pack.remove(at, 1) > 0)
             }
-            Repr::Table(table) => table
-                .remove(hash_bytes(member), |found| found.text() == member)
-                .is_some(),
+            Repr::Table(table) => table.remove(member),
         }
     }
 
@@ -295,7 +348,7 @@ impl Set {
         let (ints, pack, table) = match &self.0 {
             Repr::Integers(ints) => (Some(ints.iter()), None, None),
             Repr::Compact(pack) => (None, Some(pack.iter()), None),
-            Repr::Table(table) => (None, None, Some(table.iter())),
+            Repr::Table(table) => (None, None, Some(table.members.iter())),
         };
         let ints = ints.into_iter().flatten().map(Element::Integer);
         let table = table
@@ -314,6 +367,7 @@ impl Set {
             Repr::Integers(ints) => ints.get(below(ints.len())).map(Element::Integer),
             Repr::Compact(pack) => pack.get(pack.seek(i64::try_from(below(pack.len())).ok()?)?),
             Repr::Table(table) => table
+                .members
                 .random(below)
                 .map(|member| Element::Text(member.text())),
         }
@@ -326,9 +380,42 @@ impl Set {
                 self.iter().for_each(visit);
                 0
             }
-            Repr::Table(table) => {
-                table.scan(cursor, &mut |member| visit(Element::Text(member.text())))
-            }
+            Repr::Table(table) => table
+                .members
+                .scan(cursor, &mut |member| visit(Element::Text(member.text()))),
+        }
+    }
+}
+
+/// Slices for a snapshot; see `walk.rs`. Only big sets are walked: of a small one nothing comes.
+impl Set {
+    /// Begins a walk over the members as they are now.
+    pub fn begin_walk(&mut self, slicing: Slicing) {
+        if let Repr::Table(table) = &mut self.0 {
+            table.walk = Some(Box::new(Walk::begin(slicing, 0)));
+        }
+    }
+
+    /// The walk under way.
+    pub fn slicing(&self) -> Option<&Slicing> {
+        match &self.0 {
+            Repr::Integers(_) | Repr::Compact(_) => None,
+            Repr::Table(table) => Some(&table.walk.as_ref()?.slicing),
+        }
+    }
+
+    /// Gives about `budget` members as they were when the walk began.
+    pub fn walk_slice(&mut self, budget: usize, give: &mut dyn FnMut(Piece<'_>)) -> Left {
+        match &mut self.0 {
+            Repr::Integers(_) | Repr::Compact(_) => Left::Nothing,
+            Repr::Table(table) => table.walk_slice(budget, give),
+        }
+    }
+
+    /// Ends the walk.
+    pub fn end_walk(&mut self) {
+        if let Repr::Table(table) = &mut self.0 {
+            table.walk = None;
         }
     }
 }
@@ -351,12 +438,11 @@ impl Clone for Set {
             Repr::Integers(ints) => Self(Repr::Integers(ints.clone())),
             Repr::Compact(pack) => Self(Repr::Compact(pack.clone())),
             Repr::Table(table) => {
-                let mut copy = StepTable::new();
-                for member in table.iter() {
-                    let hash = member.hash();
-                    copy.insert_new(hash, Member::new(hash, member.text()), Member::hash);
+                let mut copy = Box::<Table>::default();
+                for member in table.members.iter() {
+                    copy.insert(member.text());
                 }
-                Self(Repr::Table(Box::new(copy)))
+                Self(Repr::Table(copy))
             }
         }
     }

@@ -18,6 +18,7 @@ use super::{
     number::{NumberText, parse_score},
     score_index::{Members, ScoreIndex},
     step_table::{StepTable, Tagged, tag_of},
+    walk::{Left, Piece, Place, Slicing, Started, Walk, Walking},
 };
 
 /// A table element: 16 bits of the member's hash and its id.
@@ -59,7 +60,11 @@ struct Indexed {
     index: ScoreIndex,
     /// Bytes of all members, for the estimate of memory.
     member_bytes: usize,
+    walk: Walking<ScorePlace, f64>,
 }
+
+/// The last member that a walk from the highest score down has met; `None` before the first.
+type ScorePlace = Option<(f64, Box<[u8]>)>;
 
 const _: () = assert!(size_of::<SortedSet>() <= 16);
 
@@ -419,6 +424,39 @@ impl SortedSet {
     }
 }
 
+/// Slices for a snapshot; see `walk.rs`. Only big sets are walked: of a small one nothing comes.
+impl SortedSet {
+    /// Begins a walk over the members as they are now.
+    pub fn begin_walk(&mut self, slicing: Slicing) {
+        if let Repr::Indexed(indexed) = &mut self.0 {
+            indexed.walk = Some(Box::new(Walk::begin(slicing, None)));
+        }
+    }
+
+    /// The walk under way.
+    pub fn slicing(&self) -> Option<&Slicing> {
+        match &self.0 {
+            Repr::Compact(_) => None,
+            Repr::Indexed(indexed) => Some(&indexed.walk.as_ref()?.slicing),
+        }
+    }
+
+    /// Gives about `budget` members as they were when the walk began, from the highest score down.
+    pub fn walk_slice(&mut self, budget: usize, give: &mut dyn FnMut(Piece<'_>)) -> Left {
+        match &mut self.0 {
+            Repr::Compact(_) => Left::Nothing,
+            Repr::Indexed(indexed) => indexed.walk_slice(budget, give),
+        }
+    }
+
+    /// Ends the walk.
+    pub fn end_walk(&mut self) {
+        if let Repr::Indexed(indexed) = &mut self.0 {
+            indexed.walk = None;
+        }
+    }
+}
+
 impl Clone for SortedSet {
     fn clone(&self) -> Self {
         match &self.0 {
@@ -442,6 +480,7 @@ impl Indexed {
             members: Members::default(),
             index: ScoreIndex::new(),
             member_bytes: 0,
+            walk: None,
         }
     }
 
@@ -477,12 +516,14 @@ impl Indexed {
     fn set(&mut self, member: &[u8], score: f64) -> Option<f64> {
         let hash = hash_bytes(member);
         let Some(id) = self.find(hash, member) else {
+            self.keep(member, None);
             let rank = self.rank_of(score, member);
             self.add(hash, member, score, rank);
             return None;
         };
         let old = self.members.score(id);
         if old.to_bits() != score.to_bits() {
+            self.keep(member, Some(old));
             let rank = self.rank_of(old, member);
             self.index.remove(rank);
             self.members.set_score(id, score);
@@ -498,6 +539,7 @@ impl Indexed {
             members.text(entry.id()) == member
         })?;
         let score = self.members.score(entry.id());
+        self.keep(member, Some(score));
         let rank = self.rank_of(score, member);
         self.index.remove(rank);
         self.members.remove(entry.id());
@@ -506,13 +548,65 @@ impl Indexed {
     }
 
     fn remove_rank(&mut self, rank: usize) {
-        let (_, id) = self.index.remove(rank);
+        let (score, id) = self.index.remove(rank);
         let text = self.members.text(id);
+        keep(&mut self.walk, text, Some(score));
         self.member_bytes -= text.len();
         self.table
             .remove(hash_bytes(text), |entry| entry.id() == id);
         self.members.remove(id);
     }
+
+    /// Before a member changes: the walk keeps the score it had, if it still has to give it.
+    #[inline]
+    fn keep(&mut self, member: &[u8], score: Option<f64>) {
+        keep(&mut self.walk, member, score);
+    }
+
+    fn walk_slice(&mut self, budget: usize, give: &mut dyn FnMut(Piece<'_>)) -> Left {
+        let Some(mut walk) = self.walk.take() else {
+            return Left::Nothing;
+        };
+        walk.slicing.started = Started::Yes;
+        let mut left = budget;
+        if let Place::At(at) = &walk.place {
+            let end = match at {
+                None => self.table.len(),
+                Some((score, member)) => self.rank_of(*score, member),
+            };
+            let mut last = None;
+            for (score, id) in self.index.iter_back(end).take(budget) {
+                let member = self.members.text(id);
+                if !walk.leaves_out(member) {
+                    give(Piece::Scored(Element::Text(member), score));
+                }
+                last = Some((score, member));
+            }
+            left = budget.saturating_sub(end);
+            walk.place = match last {
+                Some((score, member)) if end > budget => Place::At(Some((score, member.into()))),
+                Some(_) | None => Place::End,
+            };
+        }
+        let end = walk.give_kept_at_end(left, |member, score| {
+            give(Piece::Scored(Element::Text(member), score));
+        });
+        self.walk = Some(walk);
+        end
+    }
+}
+
+/// See [`Indexed::keep`]. A member that the walk has met may come again under a lower score: it is noted all the same.
+fn keep(walk: &mut Walking<ScorePlace, f64>, member: &[u8], score: Option<f64>) {
+    let Some(walk) = walk else { return };
+    let Walk { place, .. } = &**walk;
+    let Place::At(at) = place else { return };
+    let is_ahead = |score: &f64| match at {
+        None => true,
+        Some((at, last)) => compare((*score, member), (*at, last)) == Ordering::Less,
+    };
+    let state = score.filter(is_ahead);
+    walk.keep(member, || state);
 }
 
 fn find(pack: &Listpack, member: &[u8]) -> Option<Position> {

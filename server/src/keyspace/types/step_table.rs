@@ -236,14 +236,42 @@ impl<E: Tagged> StepTable<E> {
     pub fn scan(&self, cursor: u64, visit: &mut dyn FnMut(&E)) -> u64 {
         let address = self.address(cursor);
         self.bucket(address).iter().for_each(visit);
+        let (_, end) = self.range(cursor.reverse_bits());
+        end.map_or(0, u64::reverse_bits)
+    }
+
+    /// The places (bit-reversed hashes) that the bucket of `place` covers: the first, and the
+    /// first behind them, `None` where there is none.
+    fn range(&self, place: u64) -> (u64, Option<u64>) {
+        let address = self.address(place.reverse_bits());
         let half = 1usize << self.level();
         let is_split = address >= half || address < self.buckets - half;
         let depth = self.level() + u32::from(is_split);
         if depth == 0 {
-            return 0;
+            return (0, None);
         }
-        let place = cursor.reverse_bits() >> (64 - depth);
-        ((place + 1) << (64 - depth)).reverse_bits()
+        let start = place >> (64 - depth) << (64 - depth);
+        (start, start.checked_add(1 << (64 - depth)))
+    }
+
+    /// Visits the elements of one bucket whose place, the bit-reversed hash, is not before
+    /// `place`; answers where to go on, `None` at the end. A walk from 0 meets every element that
+    /// stays exactly once, whatever the table does between two calls.
+    pub fn walk(
+        &self,
+        place: u64,
+        hash_of: impl Fn(&E) -> u64,
+        visit: &mut dyn FnMut(&E),
+    ) -> Option<u64> {
+        let (start, end) = self.range(place);
+        let bucket = self.bucket(self.address(place.reverse_bits()));
+        for element in bucket {
+            // Only after buckets were joined does a place lie within one.
+            if start == place || hash_of(element).reverse_bits() >= place {
+                visit(element);
+            }
+        }
+        end
     }
 }
 
@@ -328,6 +356,32 @@ mod tests {
                 next += 1;
             }
             prop_assert!((0..stays).all(|key| seen.contains(&key)));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_walk_meets_what_stays_exactly_once(
+            stays in 1u64..600, churn in 1u64..3000, shrink: bool, seed: u64,
+        ) {
+            let mut table = StepTable::new();
+            (0..stays).for_each(|key| { insert(&mut table, key); });
+            if shrink {
+                (stays..stays + churn).for_each(|key| { insert(&mut table, key); });
+            }
+            let (mut met, mut place, mut next) = (BTreeMap::new(), Some(0), seed % 64);
+            while let Some(at) = place {
+                let mut visit = |key: &Key| *met.entry(key.0).or_insert(0) += 1;
+                place = table.walk(at, |key| hash(key.0), &mut visit);
+                for _ in 0..next % 40 {
+                    let key = stays + next % churn;
+                    if shrink { remove(&mut table, key); } else { insert(&mut table, key); }
+                    next += 1;
+                }
+                next += 1;
+            }
+            prop_assert!((0..stays).all(|key| met.get(&key) == Some(&1)));
+            prop_assert!(met.values().all(|&times| times == 1));
         }
     }
 

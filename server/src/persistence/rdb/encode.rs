@@ -17,8 +17,14 @@ use super::{format, format::types, lzf};
 use crate::keyspace::{
     StringRef, ValueRef,
     types::{
-        compact::Listpack, entry::Element, hash::Hash, list::List, set::CompactSet, set::Set,
+        compact::Listpack,
+        entry::Element,
+        hash::Hash,
+        list::List,
+        set::CompactSet,
+        set::Set,
         sorted_set::SortedSet,
+        walk::{CollectionKind, Head, Piece},
     },
 };
 
@@ -108,6 +114,38 @@ pub fn entry(
     out[type_at] = body(value, compression, out);
 }
 
+/// Appends the beginning of a big collection with its key: its pieces have to follow.
+pub fn collection(head: &Head, compression: &mut Compression, out: &mut Vec<u8>) {
+    if let Some(deadline) = head.expire_at {
+        out.push(format::OP_EXPIRE_MS);
+        out.extend_from_slice(&deadline.to_le_bytes());
+    }
+    out.push(match head.kind {
+        CollectionKind::List => types::LIST_QUICKLIST_2,
+        CollectionKind::Set => types::SET,
+        CollectionKind::Hash => types::HASH,
+        CollectionKind::SortedSet => types::ZSET_2,
+    });
+    string(&head.key, compression, out);
+    length(head.len as u64, out);
+}
+
+/// Appends a piece of a big collection.
+pub fn piece(piece: &Piece<'_>, compression: &mut Compression, out: &mut Vec<u8>) {
+    match piece {
+        Piece::Elements(pack) => node(pack, compression, out),
+        Piece::Member(member) => element(*member, compression, out),
+        Piece::Field(field, value) => {
+            element(*field, compression, out);
+            element(*value, compression, out);
+        }
+        Piece::Scored(member, score) => {
+            element(*member, compression, out);
+            out.extend_from_slice(&score.to_le_bytes());
+        }
+    }
+}
+
 /// Appends a value without its type byte, which is returned.
 pub fn body(value: ValueRef<'_>, compression: &mut Compression, out: &mut Vec<u8>) -> u8 {
     match value {
@@ -128,11 +166,13 @@ pub fn body(value: ValueRef<'_>, compression: &mut Compression, out: &mut Vec<u8
 
 fn list(list: &List, compression: &mut Compression, out: &mut Vec<u8>) -> u8 {
     length(list.listpack_count() as u64, out);
-    list.for_each_listpack(|pack| {
-        length(format::QUICKLIST_PACKED, out);
-        string(pack.as_bytes(), compression, out);
-    });
+    list.for_each_listpack(|pack| node(pack, compression, out));
     types::LIST_QUICKLIST_2
+}
+
+fn node(pack: &Listpack, compression: &mut Compression, out: &mut Vec<u8>) {
+    length(format::QUICKLIST_PACKED, out);
+    string(pack.as_bytes(), compression, out);
 }
 
 fn set(set: &Set, compression: &mut Compression, out: &mut Vec<u8>) -> u8 {

@@ -183,6 +183,12 @@ impl Stream {
         reply.send(Ok(feed)).ok().map(|()| Self { sender })
     }
 
+    /// Ends the feed with an error: the replica drops what it has got.
+    pub fn fail(self, error: SnapshotError) {
+        // A replica that has gone needs no reason.
+        let _gone = self.sender.blocking_send(Err(error));
+    }
+
     /// Gives a chunk; waits while the replica is slow. Answers whether it is still there.
     pub fn send(&self, chunk: &Bytes) -> Alive {
         match self.sender.blocking_send(Ok(chunk.clone())) {

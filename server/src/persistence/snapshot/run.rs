@@ -55,12 +55,22 @@ pub(super) fn take(engine: &Arc<Engine>, batch: Batch) {
         }
         let (progress, spent_us) = step(engine, entries);
         entries = next_step(entries, spent_us);
-        let bytes = std::mem::take(&mut *begun.pending.lock());
+        let (bytes, keys) = {
+            let mut pending = begun.pending.lock();
+            (std::mem::take(&mut pending.bytes), pending.keys)
+        };
         outputs.write(bytes);
         match progress {
             SnapshotProgress::Running => {}
-            SnapshotProgress::Finished(_) | SnapshotProgress::Idle | SnapshotProgress::Drained => {
+            SnapshotProgress::Finished(_) if keys == begun.keys => {
                 outputs.write_end();
+                break;
+            }
+            SnapshotProgress::Finished(_) | SnapshotProgress::Idle | SnapshotProgress::Drained => {
+                outputs.spoil(SnapshotError::Incomplete {
+                    keys,
+                    expected: begun.keys,
+                });
                 break;
             }
         }
@@ -91,6 +101,8 @@ struct Begun {
     history: History,
     pending: Pending,
     header: Vec<u8>,
+    /// Keys that the snapshot must have at its end.
+    keys: u64,
 }
 
 /// Begins the walk and gives every waiting replica its place in the stream, all under one lock.
@@ -117,6 +129,7 @@ fn begin(engine: &Engine, outputs: &mut Outputs, replicas: Vec<Waiting>) -> Opti
     }
     let history = state.core.replication.history().clone();
     let header = header(&state.keyspace, &state.core);
+    let keys = state.keyspace.len() as u64;
     outputs.dirty_at_begin = state.core.stats.dirty;
     for waiting in replicas {
         place(&mut state.core, outputs, &history, waiting);
@@ -126,6 +139,7 @@ fn begin(engine: &Engine, outputs: &mut Outputs, replicas: Vec<Waiting>) -> Opti
         history,
         pending,
         header,
+        keys,
     })
 }
 
@@ -286,6 +300,19 @@ impl Outputs {
         }
         self.report(engine);
         None
+    }
+
+    /// Ends a snapshot that cannot be completed: nobody gets it.
+    fn spoil(&mut self, error: SnapshotError) {
+        tracing::error!(%error, "the snapshot is given up");
+        for reply in self.spooled.drain(..) {
+            let _gone = reply.send(Err(error.clone()));
+        }
+        self.spool = None;
+        for stream in self.streams.drain(..) {
+            stream.fail(error.clone());
+        }
+        self.save_result = Err(error);
     }
 
     fn all_gone(&self) -> bool {
