@@ -22,6 +22,7 @@ use crate::{
         dropper::Dropper,
         encoding_limits, evict,
         facts::{About, EngineSource},
+        huge_pages,
         saving::Saving,
         stats::Stats,
         users::Users,
@@ -309,6 +310,8 @@ fn load(engine: &Engine) -> Result<DatasetOrigin, StartError> {
             .follow(master.host, master.port, clock::monotonic_ms());
     }
     let path = PathBuf::from(&state.core.config.persistence.db_file_name);
+    // The data will be larger than the file: those need not wait until they have grown.
+    huge_pages::permit_for(std::fs::metadata(&path).map_or(0, |file| file.len()));
     let sink = DatasetSink::new(
         state.keyspace.empty_like(),
         clock::unix_ms(),

@@ -4,7 +4,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Engine, clock, evict::Room};
+use super::{Engine, clock, evict::Room, huge_pages};
 use crate::command::session::Switch;
 use crate::persistence::snapshot;
 
@@ -74,7 +74,8 @@ async fn evict(engine: &Engine) {
 fn housekeeping(engine: &Engine) {
     let mut state = engine.lock();
     let now_ms = clock::unix_ms();
-    state.keyspace.memory_mut().refresh(now_ms);
+    let memory = state.keyspace.memory_mut().refresh(now_ms);
+    huge_pages::permit_for(memory.allocated);
     state.core.sample_rates();
     snapshot::check_save_points(&mut state.core, now_ms / 1000);
     let managed = state.core.config.fleet.managed;

@@ -23,6 +23,7 @@ mod execute;
 pub mod facts;
 mod failover;
 mod host;
+pub mod huge_pages;
 pub mod saving;
 pub mod stats;
 mod transaction;
