@@ -29,11 +29,13 @@ use crate::{
 };
 
 /// Time for which the lock is held by one step of the walk, about.
-const STEP_US: u64 = 200;
+const STEP_US: u64 = 100;
 /// Entries of the first step; then the number follows the time they took.
 const FIRST_STEP_ENTRIES: usize = 128;
 /// Entries of a step, at most.
 const MAX_STEP_ENTRIES: usize = 8192;
+/// Bytes of the buffer of a step that are kept for the next: room is not made under the lock.
+const KEPT_STEP_BYTES: usize = 1024 * 1024;
 /// Bytes collected before they are given to the outputs.
 const CHUNK_BYTES: usize = 256 * 1024;
 /// The version of Redis that the file names as its writer, for tools that look.
@@ -45,7 +47,8 @@ pub(super) fn take(engine: &Arc<Engine>, batch: Batch) {
     let Some(begun) = begin(engine, &mut outputs, batch.replicas) else {
         return;
     };
-    outputs.write(begun.header);
+    outputs.write(&begun.header);
+    let mut encoded = Vec::new();
     let mut entries = FIRST_STEP_ENTRIES;
     loop {
         if outputs.all_gone() {
@@ -55,11 +58,10 @@ pub(super) fn take(engine: &Arc<Engine>, batch: Batch) {
         }
         let (progress, spent_us) = step(engine, entries);
         entries = next_step(entries, spent_us);
-        let (bytes, keys) = {
-            let mut pending = begun.pending.lock();
-            (std::mem::take(&mut pending.bytes), pending.keys)
-        };
-        outputs.write(bytes);
+        encoded.clear();
+        encoded.shrink_to(KEPT_STEP_BYTES);
+        let keys = begun.take(&mut encoded);
+        outputs.write(&encoded);
         match progress {
             SnapshotProgress::Running => {}
             SnapshotProgress::Finished(_) if keys == begun.keys => {
@@ -103,6 +105,15 @@ struct Begun {
     header: Vec<u8>,
     /// Keys that the snapshot must have at its end.
     keys: u64,
+}
+
+impl Begun {
+    /// Exchanges what has been encoded for an empty buffer; answers how many keys are complete.
+    fn take(&self, empty: &mut Vec<u8>) -> u64 {
+        let mut pending = self.pending.lock();
+        std::mem::swap(&mut pending.bytes, empty);
+        pending.keys
+    }
 }
 
 /// Begins the walk and gives every waiting replica its place in the stream, all under one lock.
@@ -320,12 +331,8 @@ impl Outputs {
     }
 
     /// Collects bytes and gives them on in large chunks.
-    fn write(&mut self, bytes: Vec<u8>) {
-        if self.chunk.is_empty() {
-            self.chunk = bytes;
-        } else {
-            self.chunk.extend_from_slice(&bytes);
-        }
+    fn write(&mut self, bytes: &[u8]) {
+        self.chunk.extend_from_slice(bytes);
         if self.chunk.len() >= CHUNK_BYTES {
             self.flush();
         }
@@ -344,7 +351,8 @@ impl Outputs {
     }
 
     fn flush(&mut self) {
-        let chunk = Bytes::from(std::mem::take(&mut self.chunk));
+        let room = Vec::with_capacity(2 * CHUNK_BYTES);
+        let chunk = Bytes::from(std::mem::replace(&mut self.chunk, room));
         if let Checksum::On(crc) = &mut self.checksum {
             *crc = crc64(*crc, &chunk);
         }
