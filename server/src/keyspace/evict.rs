@@ -186,7 +186,7 @@ impl Db {
         if candidates == Candidates::Volatile && entry.expire_at().is_none() {
             return None;
         }
-        let entry = entry.remove();
+        let entry = entry.take();
         let bytes = entry.memory_bytes(SAMPLED_ELEMENTS) + SLOT_BYTES;
         self.discard(entry);
         Some(bytes)

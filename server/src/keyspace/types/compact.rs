@@ -21,7 +21,7 @@ use thiserror::Error;
 
 use super::{
     entry::{self, Element, Encoded, Needle},
-    thin::{MAX_BYTES, ThinBytes},
+    thin::{MAX_BYTES, Thin, ThinBytes},
 };
 
 /// Bytes in front of the first entry.
@@ -72,7 +72,12 @@ pub struct Position(usize);
 
 /// An owned listpack.
 #[derive(Clone)]
+#[repr(transparent)]
 pub struct Listpack(ThinBytes);
+
+// SAFETY: it is transparent.
+#[allow(unsafe_code, reason = "a promise about the line above")]
+unsafe impl Thin for Listpack {}
 
 impl Default for Listpack {
     fn default() -> Self {

@@ -15,7 +15,7 @@ use super::{
     entry::Element,
     hashing::hash_bytes,
     step_table::{StepTable, Tagged, tag_of},
-    thin::{PREFIX_BYTES, TaggedBytes, ThinBytes},
+    thin::{OneOf, PREFIX_BYTES, TaggedBytes, ThinBytes, View},
     walk::{HashPlace, Left, Piece, Place, Slicing, Started, Walk, Walking},
 };
 
@@ -100,13 +100,7 @@ pub enum Written {
 
 /// A map from fields to values.
 #[derive(Debug)]
-pub struct Hash(Repr);
-
-#[derive(Debug)]
-enum Repr {
-    Compact(Listpack),
-    Table(Box<Table>),
-}
+pub struct Hash(OneOf<Listpack, Table>);
 
 /// The fields of a big hash.
 #[derive(Debug, Default)]
@@ -166,7 +160,7 @@ impl Table {
     }
 }
 
-const _: () = assert!(size_of::<Hash>() <= 16);
+const _: () = assert!(size_of::<Hash>() == 8);
 
 impl Default for Hash {
     fn default() -> Self {
@@ -177,7 +171,7 @@ impl Default for Hash {
 impl Hash {
     /// A hash without fields.
     pub fn new() -> Self {
-        Self(Repr::Compact(Listpack::new()))
+        Self(OneOf::small(Listpack::new()))
     }
 
     /// A hash from a listpack of pairs that came from outside.
@@ -198,9 +192,9 @@ impl Hash {
             && largest <= limits.hash_max_listpack_value
         {
             super::convert::check_unique(pack.pairs().map(|(field, _)| field))?;
-            return Ok(Self(Repr::Compact(pack)));
+            return Ok(Self(OneOf::small(pack)));
         }
-        let mut hash = Self(Repr::Table(Box::default()));
+        let mut hash = Self(OneOf::big(Box::default()));
         for (field, value) in pack.pairs() {
             if hash.set(&field.text(), &value.text(), limits) == Written::Replaced {
                 return Err(CompactError::Duplicate);
@@ -211,49 +205,49 @@ impl Hash {
 
     /// Number of fields.
     pub fn len(&self) -> usize {
-        match &self.0 {
-            Repr::Compact(pack) => pack.len() / 2,
-            Repr::Table(table) => table.fields.len(),
+        match self.0.view() {
+            View::Small(pack) => pack.len() / 2,
+            View::Big(table) => table.fields.len(),
         }
     }
 
     /// Whether there is no field.
     pub fn is_empty(&self) -> bool {
-        match &self.0 {
-            Repr::Compact(pack) => pack.is_empty(),
-            Repr::Table(table) => table.fields.is_empty(),
+        match self.0.view() {
+            View::Small(pack) => pack.is_empty(),
+            View::Big(table) => table.fields.is_empty(),
         }
     }
 
     /// The name that `OBJECT ENCODING` shows.
     pub fn encoding(&self) -> &'static str {
-        match self.0 {
-            Repr::Compact(_) => "listpack",
-            Repr::Table(_) => "hashtable",
+        match self.0.view() {
+            View::Small(_) => "listpack",
+            View::Big(_) => "hashtable",
         }
     }
 
     /// The listpack of pairs, while it is one.
     pub fn listpack(&self) -> Option<&Listpack> {
-        match &self.0 {
-            Repr::Compact(pack) => Some(pack),
-            Repr::Table(_) => None,
+        match self.0.view() {
+            View::Small(pack) => Some(pack),
+            View::Big(_) => None,
         }
     }
 
     /// Number of separate heap blocks, about: what freeing the hash costs.
     pub fn heap_elements(&self) -> usize {
-        match &self.0 {
-            Repr::Compact(_) => 1,
-            Repr::Table(table) => table.fields.len(),
+        match self.0.view() {
+            View::Small(_) => 1,
+            View::Big(table) => table.fields.len(),
         }
     }
 
     /// Bytes of heap memory, extrapolated from `samples` fields (0: from all of them).
     pub fn memory_bytes(&self, samples: usize) -> usize {
-        match &self.0 {
-            Repr::Compact(pack) => pack.byte_len(),
-            Repr::Table(table) => {
+        match self.0.view() {
+            View::Small(pack) => pack.byte_len(),
+            View::Big(table) => {
                 let table = &table.fields;
                 let sizes = table.iter().map(|entry| entry.0.total());
                 table.table_bytes() + super::value::extrapolate(sizes, table.len(), samples)
@@ -264,7 +258,7 @@ impl Hash {
     /// Changes to a table if `fields` more fields, none of whose texts is longer than `largest`
     /// bytes, would exceed a limit. Commands call it once with all they are about to write.
     pub fn prepare_for(&mut self, fields: usize, largest: usize, limits: &EncodingLimits) {
-        if let Repr::Compact(pack) = &self.0
+        if let View::Small(pack) = self.0.view()
             && (fields > limits.hash_max_listpack_entries
                 || largest > limits.hash_max_listpack_value
                 || !pack.has_room_for(fields.saturating_mul(largest)))
@@ -274,19 +268,21 @@ impl Hash {
     }
 
     fn become_table(&mut self) {
-        let Repr::Compact(pack) = &self.0 else { return };
+        let View::Small(pack) = self.0.view() else {
+            return;
+        };
         let mut table = Box::<Table>::default();
         for (field, value) in pack.pairs() {
             table.set(&field.text(), &value.text());
         }
-        self.0 = Repr::Table(table);
+        self.0 = OneOf::big(table);
     }
 
     /// The value of a field.
     pub fn get(&self, field: &[u8]) -> Option<Element<'_>> {
-        match &self.0 {
-            Repr::Compact(pack) => pack.get(pack.next(find(pack, field)?)?),
-            Repr::Table(table) => table
+        match self.0.view() {
+            View::Small(pack) => pack.get(pack.next(find(pack, field)?)?),
+            View::Big(table) => table
                 .fields
                 .find(hash_bytes(field), |entry| entry.field() == field)
                 .map(|entry| Element::Text(entry.value())),
@@ -301,8 +297,8 @@ impl Hash {
     /// Sets a field.
     pub fn set(&mut self, field: &[u8], value: &[u8], limits: &EncodingLimits) -> Written {
         self.prepare_for(1, field.len().max(value.len()), limits);
-        match &mut self.0 {
-            Repr::Compact(pack) => {
+        match self.0.view_mut() {
+            View::Small(pack) => {
                 if let Some(at) = find(pack, field).and_then(|at| pack.next(at)) {
                     pack.replace(at, value);
                     return Written::Replaced;
@@ -313,26 +309,26 @@ impl Hash {
                 }
                 Written::New
             }
-            Repr::Table(table) => table.set(field, value),
+            View::Big(table) => table.set(field, value),
         }
     }
 
     /// Removes a field; answers whether it was there.
     pub fn remove(&mut self, field: &[u8]) -> bool {
-        match &mut self.0 {
-            Repr::Compact(pack) => match find(pack, field) {
+        match self.0.view_mut() {
+            View::Small(pack) => match find(pack, field) {
                 Some(at) => pack.remove(at, 2) > 0,
                 None => false,
             },
-            Repr::Table(table) => table.remove(field),
+            View::Big(table) => table.remove(field),
         }
     }
 
     /// Fields with values, in no order that clients may rely on.
     pub fn iter(&self) -> impl Iterator<Item = (Element<'_>, Element<'_>)> {
-        let (pack, table) = match &self.0 {
-            Repr::Compact(pack) => (Some(pack.pairs()), None),
-            Repr::Table(table) => (None, Some(table.fields.iter().map(FieldEntry::pair))),
+        let (pack, table) = match self.0.view() {
+            View::Small(pack) => (Some(pack.pairs()), None),
+            View::Big(table) => (None, Some(table.fields.iter().map(FieldEntry::pair))),
         };
         pack.into_iter()
             .flatten()
@@ -344,8 +340,8 @@ impl Hash {
         &self,
         below: &mut dyn FnMut(usize) -> usize,
     ) -> Option<(Element<'_>, Element<'_>)> {
-        match &self.0 {
-            Repr::Compact(pack) => {
+        match self.0.view() {
+            View::Small(pack) => {
                 let count = self.len();
                 if count == 0 {
                     return None;
@@ -353,18 +349,18 @@ impl Hash {
                 let at = pack.seek(i64::try_from(2 * below(count)).ok()?)?;
                 Some((pack.get(at)?, pack.get(pack.next(at)?)?))
             }
-            Repr::Table(table) => table.fields.random(below).map(FieldEntry::pair),
+            View::Big(table) => table.fields.random(below).map(FieldEntry::pair),
         }
     }
 
     /// One step of a scan from `cursor`, which is 0 at its beginning and, as an answer, at its end.
     pub fn scan(&self, cursor: u64, visit: &mut dyn FnMut(Element<'_>, Element<'_>)) -> u64 {
-        match &self.0 {
-            Repr::Compact(pack) => {
+        match self.0.view() {
+            View::Small(pack) => {
                 pack.pairs().for_each(|(field, value)| visit(field, value));
                 0
             }
-            Repr::Table(table) => table.fields.scan(cursor, &mut |entry| {
+            View::Big(table) => table.fields.scan(cursor, &mut |entry| {
                 let (field, value) = entry.pair();
                 visit(field, value);
             }),
@@ -376,30 +372,30 @@ impl Hash {
 impl Hash {
     /// Begins a walk over the fields as they are now.
     pub fn begin_walk(&mut self, slicing: Slicing) {
-        if let Repr::Table(table) = &mut self.0 {
+        if let View::Big(table) = self.0.view_mut() {
             table.walk = Some(Box::new(Walk::begin(slicing, 0)));
         }
     }
 
     /// The walk under way.
     pub fn slicing(&self) -> Option<&Slicing> {
-        match &self.0 {
-            Repr::Compact(_) => None,
-            Repr::Table(table) => Some(&table.walk.as_ref()?.slicing),
+        match self.0.view() {
+            View::Small(_) => None,
+            View::Big(table) => Some(&table.walk.as_ref()?.slicing),
         }
     }
 
     /// Gives about `budget` fields as they were when the walk began.
     pub fn walk_slice(&mut self, budget: usize, give: &mut dyn FnMut(Piece<'_>)) -> Left {
-        match &mut self.0 {
-            Repr::Compact(_) => Left::Nothing,
-            Repr::Table(table) => table.walk_slice(budget, give),
+        match self.0.view_mut() {
+            View::Small(_) => Left::Nothing,
+            View::Big(table) => table.walk_slice(budget, give),
         }
     }
 
     /// Ends the walk.
     pub fn end_walk(&mut self) {
-        if let Repr::Table(table) = &mut self.0 {
+        if let View::Big(table) = self.0.view_mut() {
             table.walk = None;
         }
     }
@@ -407,16 +403,16 @@ impl Hash {
 
 impl Clone for Hash {
     fn clone(&self) -> Self {
-        match &self.0 {
-            Repr::Compact(pack) => Self(Repr::Compact(pack.clone())),
-            Repr::Table(table) => {
+        match self.0.view() {
+            View::Small(pack) => Self(OneOf::small(pack.clone())),
+            View::Big(table) => {
                 let mut copy = Box::<Table>::default();
                 for entry in table.fields.iter() {
                     let hash = entry.hash();
                     let entry = FieldEntry::new(hash, entry.field(), entry.value());
                     copy.fields.insert_new(hash, entry, FieldEntry::hash);
                 }
-                Self(Repr::Table(copy))
+                Self(OneOf::big(copy))
             }
         }
     }

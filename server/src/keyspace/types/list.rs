@@ -8,6 +8,8 @@
 //!
 //! Not done here: blocking, and the deletion of a key whose list became empty.
 
+mod nodes;
+
 use std::collections::VecDeque;
 
 use super::{
@@ -16,6 +18,7 @@ use super::{
     entry::{Element, Needle},
     list_node::{Node, offset_of, without_matches},
     list_walk::ListWalk,
+    thin::{OneOf, View},
     walk::{Left, Piece, Slicing},
 };
 
@@ -57,13 +60,7 @@ enum Shrink {
 
 /// A list of byte strings.
 #[derive(Debug, Clone)]
-pub struct List(Repr);
-
-#[derive(Debug, Clone)]
-enum Repr {
-    Compact(Listpack),
-    Nodes(Box<Nodes>),
-}
+pub struct List(OneOf<Listpack, Nodes>);
 
 #[derive(Debug, Default)]
 struct Nodes {
@@ -84,7 +81,7 @@ impl Clone for Nodes {
     }
 }
 
-const _: () = assert!(size_of::<List>() <= 16);
+const _: () = assert!(size_of::<List>() == 8);
 
 /// Most bytes and most elements of a node.
 fn node_limit(limits: &EncodingLimits) -> (usize, usize) {
@@ -112,7 +109,7 @@ impl Default for List {
 impl List {
     /// An empty list.
     pub fn new() -> Self {
-        Self(Repr::Compact(Listpack::new()))
+        Self(OneOf::small(Listpack::new()))
     }
 
     /// A list from the nodes of a dump: listpacks in order, none of them empty. Its encoding is
@@ -134,16 +131,16 @@ impl List {
         if nodes.len == 0 {
             return Err(CompactError::Empty);
         }
-        let mut list = Self(Repr::Nodes(Box::new(nodes)));
+        let mut list = Self(OneOf::big(Box::new(nodes)));
         list.try_compact(Shrink::AtLimit, limits);
         Ok(list)
     }
 
     /// The elements as listpacks, one after the other, as a dump holds them.
     pub fn for_each_listpack(&self, mut visit: impl FnMut(&Listpack)) {
-        match &self.0 {
-            Repr::Compact(pack) => visit(pack),
-            Repr::Nodes(nodes) => nodes
+        match self.0.view() {
+            View::Small(pack) => visit(pack),
+            View::Big(nodes) => nodes
                 .nodes
                 .iter()
                 .for_each(|node| visit(&node.to_listpack())),
@@ -152,42 +149,42 @@ impl List {
 
     /// Number of listpacks that [`List::for_each_listpack`] visits.
     pub fn listpack_count(&self) -> usize {
-        match &self.0 {
-            Repr::Compact(_) => 1,
-            Repr::Nodes(nodes) => nodes.nodes.len(),
+        match self.0.view() {
+            View::Small(_) => 1,
+            View::Big(nodes) => nodes.nodes.len(),
         }
     }
 
     /// The listpack with this index (a snapshot that copies a long list in slices asks for one
     /// after the other).
     pub fn listpack(&self, index: usize) -> Option<Listpack> {
-        match &self.0 {
-            Repr::Compact(pack) => (index == 0).then(|| pack.clone()),
-            Repr::Nodes(nodes) => nodes.nodes.get(index).map(Node::to_listpack),
+        match self.0.view() {
+            View::Small(pack) => (index == 0).then(|| pack.clone()),
+            View::Big(nodes) => nodes.nodes.get(index).map(Node::to_listpack),
         }
     }
 
     /// Number of elements.
     pub fn len(&self) -> usize {
-        match &self.0 {
-            Repr::Compact(pack) => pack.len(),
-            Repr::Nodes(nodes) => nodes.len,
+        match self.0.view() {
+            View::Small(pack) => pack.len(),
+            View::Big(nodes) => nodes.len,
         }
     }
 
     /// Whether it has no element.
     pub fn is_empty(&self) -> bool {
-        match &self.0 {
-            Repr::Compact(pack) => pack.is_empty(),
-            Repr::Nodes(nodes) => nodes.len == 0,
+        match self.0.view() {
+            View::Small(pack) => pack.is_empty(),
+            View::Big(nodes) => nodes.len == 0,
         }
     }
 
     /// The name that `OBJECT ENCODING` shows.
     pub fn encoding(&self) -> &'static str {
-        match self.0 {
-            Repr::Compact(_) => "listpack",
-            Repr::Nodes(_) => "quicklist",
+        match self.0.view() {
+            View::Small(_) => "listpack",
+            View::Big(_) => "quicklist",
         }
     }
 
@@ -198,9 +195,9 @@ impl List {
 
     /// Bytes of heap memory, about.
     pub fn memory_bytes(&self) -> usize {
-        match &self.0 {
-            Repr::Compact(pack) => pack.byte_len(),
-            Repr::Nodes(nodes) => {
+        match self.0.view() {
+            View::Small(pack) => pack.byte_len(),
+            View::Big(nodes) => {
                 size_of::<Nodes>() + nodes.nodes.iter().map(Node::memory_bytes).sum::<usize>()
             }
         }
@@ -209,7 +206,9 @@ impl List {
     /// Changes to nodes if `count` more elements of together `bytes` would exceed the limit of a
     /// listpack. Commands call it once with all elements they are about to add.
     pub fn prepare_for(&mut self, count: usize, bytes: usize, limits: &EncodingLimits) {
-        let Repr::Compact(pack) = &self.0 else { return };
+        let View::Small(pack) = self.0.view() else {
+            return;
+        };
         let (most_bytes, most_count) = node_limit(limits);
         if pack.byte_len().saturating_add(bytes) > most_bytes || pack.len() + count > most_count {
             let mut nodes = Nodes {
@@ -222,13 +221,15 @@ impl List {
                     .nodes
                     .push_back(Node::from_entries(pack.entries().to_vec(), pack.len()));
             }
-            self.0 = Repr::Nodes(Box::new(nodes));
+            self.0 = OneOf::big(Box::new(nodes));
         }
     }
 
     /// Changes back to a listpack where the elements are few enough.
     fn try_compact(&mut self, why: Shrink, limits: &EncodingLimits) {
-        let Repr::Nodes(nodes) = &self.0 else { return };
+        let View::Big(nodes) = self.0.view() else {
+            return;
+        };
         if nodes.nodes.len() > 1 || nodes.walk.is_some() {
             return;
         }
@@ -243,17 +244,17 @@ impl List {
             }
             Some(_) => return,
         };
-        self.0 = Repr::Compact(pack);
+        self.0 = OneOf::small(pack);
     }
 
     /// Adds an element at an end.
     pub fn push(&mut self, end: End, text: &[u8], limits: &EncodingLimits) {
         self.prepare_for(1, text.len(), limits);
-        match (&mut self.0, end) {
-            (Repr::Compact(pack), End::Head) => pack.push_front(text),
-            (Repr::Compact(pack), End::Tail) => pack.push_back(text),
-            (Repr::Nodes(nodes), End::Head) => nodes.push_front(text, limits),
-            (Repr::Nodes(nodes), End::Tail) => nodes.push_back(text, limits),
+        match (self.0.view_mut(), end) {
+            (View::Small(pack), End::Head) => pack.push_front(text),
+            (View::Small(pack), End::Tail) => pack.push_back(text),
+            (View::Big(nodes), End::Head) => nodes.push_front(text, limits),
+            (View::Big(nodes), End::Tail) => nodes.push_back(text, limits),
         }
     }
 
@@ -264,8 +265,8 @@ impl List {
         limits: &EncodingLimits,
         take: impl FnOnce(Element<'_>) -> R,
     ) -> Option<R> {
-        let result = match &mut self.0 {
-            Repr::Compact(pack) => {
+        let result = match self.0.view_mut() {
+            View::Small(pack) => {
                 let position = match end {
                     End::Head => pack.first(),
                     End::Tail => pack.last(),
@@ -274,7 +275,7 @@ impl List {
                 pack.remove(position, 1);
                 return result;
             }
-            Repr::Nodes(nodes) => nodes.pop(end, take),
+            View::Big(nodes) => nodes.pop(end, take),
         };
         self.try_compact(Shrink::WellBelow, limits);
         result
@@ -293,22 +294,22 @@ impl List {
 
     /// The element with this index from the front.
     pub fn get(&self, index: usize) -> Option<Element<'_>> {
-        match &self.0 {
-            Repr::Compact(pack) => pack.get(pack.seek(i64::try_from(index).ok()?)?),
-            Repr::Nodes(_) => self.iter_from(index).next(),
+        match self.0.view() {
+            View::Small(pack) => pack.get(pack.seek(i64::try_from(index).ok()?)?),
+            View::Big(_) => self.iter_from(index).next(),
         }
     }
 
     /// Replaces the element with this index, which must exist.
     pub fn set(&mut self, index: usize, text: &[u8], limits: &EncodingLimits) {
         self.prepare_for(0, text.len(), limits);
-        match &mut self.0 {
-            Repr::Compact(pack) => {
+        match self.0.view_mut() {
+            View::Small(pack) => {
                 if let Some(position) = i64::try_from(index).ok().and_then(|at| pack.seek(at)) {
                     pack.replace(position, text);
                 }
             }
-            Repr::Nodes(nodes) => {
+            View::Big(nodes) => {
                 let (node, offset) = nodes.locate(index);
                 nodes.keep(node);
                 if let Some(found) = nodes.nodes.get_mut(node) {
@@ -327,8 +328,8 @@ impl List {
             Side::Before => index,
             Side::After => index + 1,
         };
-        match &mut self.0 {
-            Repr::Compact(pack) => {
+        match self.0.view_mut() {
+            View::Small(pack) => {
                 match i64::try_from(before)
                     .ok()
                     .and_then(|before| pack.seek(before))
@@ -337,7 +338,7 @@ impl List {
                     None => pack.push_back(text),
                 }
             }
-            Repr::Nodes(nodes) => nodes.insert(before, text, limits),
+            View::Big(nodes) => nodes.insert(before, text, limits),
         }
     }
 
@@ -356,8 +357,8 @@ impl List {
         limits: &EncodingLimits,
     ) -> usize {
         let needle = Needle::new(text);
-        let removed = match &mut self.0 {
-            Repr::Compact(pack) => {
+        let removed = match self.0.view_mut() {
+            View::Small(pack) => {
                 let Some((kept, removed)) =
                     without_matches(pack.entries(), &needle, direction, most)
                 else {
@@ -366,7 +367,7 @@ impl List {
                 *pack = Listpack::from_entries(&kept, pack.len() - removed);
                 removed
             }
-            Repr::Nodes(nodes) => nodes.remove_matching(&needle, direction, most),
+            View::Big(nodes) => nodes.remove_matching(&needle, direction, most),
         };
         self.try_compact(Shrink::WellBelow, limits);
         removed
@@ -374,8 +375,8 @@ impl List {
 
     /// Keeps `count` elements from index `start` on.
     pub fn trim(&mut self, start: usize, count: usize, limits: &EncodingLimits) {
-        match &mut self.0 {
-            Repr::Compact(pack) => {
+        match self.0.view_mut() {
+            View::Small(pack) => {
                 let entries = pack.entries();
                 let len = pack.len();
                 let end = start.saturating_add(count).min(len);
@@ -384,7 +385,7 @@ impl List {
                 let to = offset_of(entries, end, len);
                 *pack = Listpack::from_entries(&entries[from..to], end - start);
             }
-            Repr::Nodes(nodes) => nodes.trim(start, count),
+            View::Big(nodes) => nodes.trim(start, count),
         }
         self.try_compact(Shrink::WellBelow, limits);
     }
@@ -395,9 +396,9 @@ impl List {
     }
 
     fn runs(&self) -> impl DoubleEndedIterator<Item = (&[u8], usize)> {
-        let (pack, nodes) = match &self.0 {
-            Repr::Compact(pack) => (Some((pack.entries(), pack.len())), None),
-            Repr::Nodes(nodes) => (None, Some(&nodes.nodes)),
+        let (pack, nodes) = match self.0.view() {
+            View::Small(pack) => (Some((pack.entries(), pack.len())), None),
+            View::Big(nodes) => (None, Some(&nodes.nodes)),
         };
         pack.into_iter().chain(
             nodes
@@ -432,24 +433,24 @@ impl List {
 impl List {
     /// Begins a walk over the elements as they are now.
     pub fn begin_walk(&mut self, slicing: Slicing) {
-        if let Repr::Nodes(nodes) = &mut self.0 {
+        if let View::Big(nodes) = self.0.view_mut() {
             nodes.walk = Some(Box::new(ListWalk::begin(slicing, nodes.nodes.len())));
         }
     }
 
     /// The walk under way.
     pub fn slicing(&self) -> Option<&Slicing> {
-        match &self.0 {
-            Repr::Compact(_) => None,
-            Repr::Nodes(nodes) => Some(&nodes.walk.as_ref()?.slicing),
+        match self.0.view() {
+            View::Small(_) => None,
+            View::Big(nodes) => Some(&nodes.walk.as_ref()?.slicing),
         }
     }
 
     /// Gives up to `budget` listpacks of the list as it was when the walk began, in order.
     pub fn walk_slice(&mut self, budget: usize, give: &mut dyn FnMut(Piece<'_>)) -> Left {
-        match &mut self.0 {
-            Repr::Compact(_) => Left::Nothing,
-            Repr::Nodes(nodes) => match &mut nodes.walk {
+        match self.0.view_mut() {
+            View::Small(_) => Left::Nothing,
+            View::Big(nodes) => match &mut nodes.walk {
                 None => Left::Nothing,
                 Some(walk) => walk.slice(&nodes.nodes, budget, give),
             },
@@ -458,214 +459,8 @@ impl List {
 
     /// Ends the walk.
     pub fn end_walk(&mut self) {
-        if let Repr::Nodes(nodes) = &mut self.0 {
+        if let View::Big(nodes) = self.0.view_mut() {
             nodes.walk = None;
-        }
-    }
-}
-
-impl Nodes {
-    /// Before the node at `at` changes or goes.
-    #[inline]
-    fn keep(&mut self, at: usize) {
-        if let Some(walk) = &mut self.walk {
-            walk.keep(&self.nodes, at);
-        }
-    }
-
-    #[inline]
-    fn keep_last(&mut self) {
-        if let Some(last) = self.nodes.len().checked_sub(1) {
-            self.keep(last);
-        }
-    }
-
-    /// Puts a node at `at`.
-    fn add_node(&mut self, at: usize, node: Node) {
-        self.nodes.insert(at, node);
-        if let Some(walk) = &mut self.walk {
-            walk.added(at);
-        }
-    }
-
-    /// Takes the node at an end out if it is empty.
-    fn drop_empty(&mut self, end: End) {
-        let at = match end {
-            End::Head => 0,
-            End::Tail => self.nodes.len().saturating_sub(1),
-        };
-        if self.nodes.get(at).is_none_or(|node| node.count() > 0) {
-            return;
-        }
-        self.nodes.remove(at);
-        if let Some(walk) = &mut self.walk {
-            walk.removed(at);
-        }
-    }
-
-    fn push_front(&mut self, text: &[u8], limits: &EncodingLimits) {
-        self.len += 1;
-        let room = self
-            .nodes
-            .front()
-            .map(|first| has_room(first, text.len(), limits));
-        if room == Some(true) {
-            self.keep(0);
-        }
-        if let (Some(first), Some(has_room)) = (self.nodes.front_mut(), room) {
-            if has_room {
-                return first.push_front(text);
-            }
-            first.settle();
-        }
-        let mut node = Node::default();
-        node.push_front(text);
-        self.add_node(0, node);
-    }
-
-    fn push_back(&mut self, text: &[u8], limits: &EncodingLimits) {
-        self.len += 1;
-        let room = self
-            .nodes
-            .back()
-            .map(|last| has_room(last, text.len(), limits));
-        if room == Some(true) {
-            self.keep_last();
-        }
-        if let (Some(last), Some(has_room)) = (self.nodes.back_mut(), room) {
-            if has_room {
-                return last.push_back(text);
-            }
-            last.settle();
-        }
-        let mut node = Node::default();
-        node.push_back(text);
-        self.add_node(self.nodes.len(), node);
-    }
-
-    fn pop<R>(&mut self, end: End, take: impl FnOnce(Element<'_>) -> R) -> Option<R> {
-        let result = match end {
-            End::Head => {
-                self.keep(0);
-                self.nodes.front_mut()?.pop_front(take)
-            }
-            End::Tail => {
-                self.keep_last();
-                self.nodes.back_mut()?.pop_back(take)
-            }
-        }?;
-        self.len -= 1;
-        self.drop_empty(end);
-        Some(result)
-    }
-
-    /// The node that holds the element with this index, and the index in it. The index behind the
-    /// last element is the place behind the last element of the last node.
-    fn locate(&self, index: usize) -> (usize, usize) {
-        if index > self.len / 2 {
-            let mut behind = self.len;
-            for (at, node) in self.nodes.iter().enumerate().rev() {
-                behind -= node.count();
-                if index >= behind {
-                    return (at, index - behind);
-                }
-            }
-        }
-        let mut rest = index;
-        for (at, node) in self.nodes.iter().enumerate() {
-            if rest < node.count() {
-                return (at, rest);
-            }
-            rest -= node.count();
-        }
-        (self.nodes.len(), 0)
-    }
-
-    fn insert(&mut self, before: usize, text: &[u8], limits: &EncodingLimits) {
-        let (at, index) = self.locate(before);
-        self.keep(at);
-        let Some(node) = self.nodes.get_mut(at) else {
-            return self.push_back(text, limits);
-        };
-        node.insert(index, text);
-        self.len += 1;
-        self.split_if_large(at, limits);
-    }
-
-    /// Splits a node that exceeds the limit until its parts do not, or are single elements.
-    fn split_if_large(&mut self, at: usize, limits: &EncodingLimits) {
-        let (bytes, count) = node_limit(limits);
-        let mut at = at;
-        while let Some(node) = self.nodes.get_mut(at) {
-            if node.count() < 2 || (node.listpack_bytes() <= bytes && node.count() <= count) {
-                return;
-            }
-            let tail = node.split_off(node.count() / 2);
-            let head_is_large = node.listpack_bytes() > bytes || node.count() > count;
-            self.add_node(at + 1, tail);
-            at += usize::from(!head_is_large);
-        }
-    }
-
-    fn remove_matching(&mut self, needle: &Needle<'_>, direction: Direction, most: usize) -> usize {
-        let mut removed = 0;
-        let count = self.nodes.len();
-        for step in 0..count {
-            if removed == most {
-                break;
-            }
-            let at = match direction {
-                Direction::Forward => step,
-                Direction::Backward => count - 1 - step,
-            };
-            let node = &self.nodes[at];
-            let found = without_matches(node.entries(), needle, direction, most - removed);
-            if let Some((kept, gone)) = found {
-                self.keep(at);
-                let node = &mut self.nodes[at];
-                *node = Node::from_entries(kept, node.count() - gone);
-                removed += gone;
-            }
-        }
-        if removed > 0 {
-            let mut at = 0;
-            self.nodes.retain(|node| {
-                let stays = node.count() > 0;
-                if let (false, Some(walk)) = (stays, &mut self.walk) {
-                    walk.removed(at);
-                }
-                at += usize::from(stays);
-                stays
-            });
-            self.len -= removed;
-        }
-        removed
-    }
-
-    fn trim(&mut self, start: usize, count: usize) {
-        let end = start.saturating_add(count).min(self.len);
-        let mut behind = self.len - end;
-        let mut before = start.min(end);
-        self.len = end - before;
-        while before > 0 {
-            self.keep(0);
-            let Some(node) = self.nodes.front_mut() else {
-                break;
-            };
-            let gone = before.min(node.count());
-            node.remove(0, gone);
-            before -= gone;
-            self.drop_empty(End::Head);
-        }
-        while behind > 0 {
-            self.keep_last();
-            let Some(node) = self.nodes.back_mut() else {
-                break;
-            };
-            let gone = behind.min(node.count());
-            node.remove(node.count() - gone, gone);
-            behind -= gone;
-            self.drop_empty(End::Tail);
         }
     }
 }

@@ -8,6 +8,8 @@
 //!
 //! Invariants: members are unique; no score is NaN; -0 and 0 are equal in the order.
 
+mod slices;
+
 use std::cmp::Ordering;
 
 use super::{
@@ -18,7 +20,8 @@ use super::{
     number::{NumberText, parse_score},
     score_index::{Members, ScoreIndex},
     step_table::{StepTable, Tagged, tag_of},
-    walk::{Left, Piece, Place, Slicing, Started, Walk, Walking},
+    thin::{OneOf, View},
+    walk::Walking,
 };
 
 /// A table element: 16 bits of the member's hash and its id.
@@ -45,13 +48,7 @@ impl Tagged for MemberId {
 
 /// A set ordered by score.
 #[derive(Debug)]
-pub struct SortedSet(Repr);
-
-#[derive(Debug)]
-enum Repr {
-    Compact(Listpack),
-    Indexed(Box<Indexed>),
-}
+pub struct SortedSet(OneOf<Listpack, Indexed>);
 
 #[derive(Debug)]
 struct Indexed {
@@ -66,7 +63,7 @@ struct Indexed {
 /// The last member that a walk from the highest score down has met; `None` before the first.
 type ScorePlace = Option<(f64, Box<[u8]>)>;
 
-const _: () = assert!(size_of::<SortedSet>() <= 16);
+const _: () = assert!(size_of::<SortedSet>() == 8);
 
 /// The order of a sorted set.
 fn compare(one: (f64, &[u8]), other: (f64, &[u8])) -> Ordering {
@@ -92,7 +89,7 @@ impl Default for SortedSet {
 impl SortedSet {
     /// An empty one.
     pub fn new() -> Self {
-        Self(Repr::Compact(Listpack::new()))
+        Self(OneOf::small(Listpack::new()))
     }
 
     /// An empty one in the encoding that suits `count` members of at most `largest` bytes.
@@ -106,7 +103,7 @@ impl SortedSet {
 
     /// An empty one that is no listpack, for results: [`SortedSet::compact_result`] may make one of it at the end.
     pub fn new_result() -> Self {
-        Self(Repr::Indexed(Box::new(Indexed::new())))
+        Self(OneOf::big(Box::new(Indexed::new())))
     }
 
     /// A sorted set from a listpack of members and scores that came from outside.
@@ -135,7 +132,7 @@ impl SortedSet {
             && largest <= limits.zset_max_listpack_value
         {
             super::convert::check_unique(pack.pairs().map(|(member, _)| member))?;
-            return Ok(Self(Repr::Compact(pack)));
+            return Ok(Self(OneOf::small(pack)));
         }
         let mut set = Self::for_members(elements / 2, largest, limits);
         for (member, score) in pack.pairs() {
@@ -149,9 +146,9 @@ impl SortedSet {
 
     /// Number of members.
     pub fn len(&self) -> usize {
-        match &self.0 {
-            Repr::Compact(pack) => pack.len() / 2,
-            Repr::Indexed(indexed) => indexed.table.len(),
+        match self.0.view() {
+            View::Small(pack) => pack.len() / 2,
+            View::Big(indexed) => indexed.table.len(),
         }
     }
 
@@ -162,33 +159,33 @@ impl SortedSet {
 
     /// The name that `OBJECT ENCODING` shows.
     pub fn encoding(&self) -> &'static str {
-        match self.0 {
-            Repr::Compact(_) => "listpack",
-            Repr::Indexed(_) => "skiplist",
+        match self.0.view() {
+            View::Small(_) => "listpack",
+            View::Big(_) => "skiplist",
         }
     }
 
     /// The listpack of members and scores, while it is one.
     pub fn listpack(&self) -> Option<&Listpack> {
-        match &self.0 {
-            Repr::Compact(pack) => Some(pack),
-            Repr::Indexed(_) => None,
+        match self.0.view() {
+            View::Small(pack) => Some(pack),
+            View::Big(_) => None,
         }
     }
 
     /// Number of separate heap blocks, about: what freeing the set costs.
     pub fn heap_elements(&self) -> usize {
-        match &self.0 {
-            Repr::Compact(_) => 1,
-            Repr::Indexed(indexed) => indexed.table.len(),
+        match self.0.view() {
+            View::Small(_) => 1,
+            View::Big(indexed) => indexed.table.len(),
         }
     }
 
     /// Bytes of heap memory, about.
     pub fn memory_bytes(&self) -> usize {
-        match &self.0 {
-            Repr::Compact(pack) => pack.byte_len(),
-            Repr::Indexed(indexed) => {
+        match self.0.view() {
+            View::Small(pack) => pack.byte_len(),
+            View::Big(indexed) => {
                 const MEMBER_HEAD_BYTES: usize = 12;
                 size_of::<Indexed>()
                     + indexed.table.table_bytes()
@@ -205,7 +202,7 @@ impl SortedSet {
     pub fn compact_result(&mut self, limits: &EncodingLimits) {
         let is_short =
             |(member, _): (Element<'_>, f64)| member.text().len() <= limits.zset_max_listpack_value;
-        if matches!(self.0, Repr::Compact(_))
+        if matches!(self.0.view(), View::Small(_))
             || self.len() > limits.zset_max_listpack_entries
             || !self.iter_from(0).all(is_short)
         {
@@ -215,14 +212,14 @@ impl SortedSet {
         for (member, score) in self.iter_from(0) {
             pack.push_pair(&member.text(), &compact_score(score));
         }
-        self.0 = Repr::Compact(pack);
+        self.0 = OneOf::small(pack);
     }
 
     /// The score of a member.
     pub fn score(&self, member: &[u8]) -> Option<f64> {
-        match &self.0 {
-            Repr::Compact(pack) => score_of(pack.get(pack.next(find(pack, member)?)?)?),
-            Repr::Indexed(indexed) => {
+        match self.0.view() {
+            View::Small(pack) => score_of(pack.get(pack.next(find(pack, member)?)?)?),
+            View::Big(indexed) => {
                 let id = indexed.find(hash_bytes(member), member)?;
                 Some(indexed.members.score(id))
             }
@@ -231,7 +228,7 @@ impl SortedSet {
 
     /// Sets the score of a member, which must not be NaN; answers the score it had.
     pub fn set(&mut self, member: &[u8], score: f64, limits: &EncodingLimits) -> Option<f64> {
-        if let Repr::Compact(pack) = &mut self.0 {
+        if let View::Small(pack) = self.0.view_mut() {
             if let Some(at) = find(pack, member) {
                 let old = pack
                     .next(at)
@@ -252,14 +249,16 @@ impl SortedSet {
             }
             self.become_indexed();
         }
-        match &mut self.0 {
-            Repr::Compact(_) => None,
-            Repr::Indexed(indexed) => indexed.set(member, score),
+        match self.0.view_mut() {
+            View::Small(_) => None,
+            View::Big(indexed) => indexed.set(member, score),
         }
     }
 
     fn become_indexed(&mut self) {
-        let Repr::Compact(pack) = &self.0 else { return };
+        let View::Small(pack) = self.0.view() else {
+            return;
+        };
         let mut indexed = Box::new(Indexed::new());
         for (rank, (member, score)) in pack.pairs().enumerate() {
             let text = member.text();
@@ -270,13 +269,13 @@ impl SortedSet {
                 rank,
             );
         }
-        self.0 = Repr::Indexed(indexed);
+        self.0 = OneOf::big(indexed);
     }
 
     /// Removes a member; answers the score it had.
     pub fn remove(&mut self, member: &[u8]) -> Option<f64> {
-        match &mut self.0 {
-            Repr::Compact(pack) => {
+        match self.0.view_mut() {
+            View::Small(pack) => {
                 let at = find(pack, member)?;
                 let score = pack
                     .next(at)
@@ -285,15 +284,15 @@ impl SortedSet {
                 pack.remove(at, 2);
                 score
             }
-            Repr::Indexed(indexed) => indexed.remove(member),
+            View::Big(indexed) => indexed.remove(member),
         }
     }
 
     /// Removes `count` members from this rank on; answers how many there were.
     pub fn remove_ranks(&mut self, start: usize, count: usize) -> usize {
         let count = count.min(self.len().saturating_sub(start));
-        match &mut self.0 {
-            Repr::Compact(pack) => {
+        match self.0.view_mut() {
+            View::Small(pack) => {
                 match i64::try_from(2 * start)
                     .ok()
                     .and_then(|index| pack.seek(index))
@@ -302,7 +301,7 @@ impl SortedSet {
                     None => 0,
                 }
             }
-            Repr::Indexed(indexed) => {
+            View::Big(indexed) => {
                 (0..count).for_each(|_| indexed.remove_rank(start));
                 count
             }
@@ -312,14 +311,14 @@ impl SortedSet {
     /// Number of members in front of the first for which `is_before` does not hold: the rank of
     /// that one. The predicate must hold for the members in front of it and for no other.
     pub fn partition_point(&self, is_before: impl Fn(f64, &[u8]) -> bool) -> usize {
-        match &self.0 {
-            Repr::Compact(pack) => pack
+        match self.0.view() {
+            View::Small(pack) => pack
                 .pairs()
                 .take_while(|(member, score)| {
                     score_of(*score).is_some_and(|score| is_before(score, &member.text()))
                 })
                 .count(),
-            Repr::Indexed(indexed) => indexed
+            View::Big(indexed) => indexed
                 .index
                 .partition_point(|(score, id)| is_before(score, indexed.members.text(id))),
         }
@@ -327,8 +326,8 @@ impl SortedSet {
 
     /// The rank of a member and its score.
     pub fn rank(&self, member: &[u8]) -> Option<(usize, f64)> {
-        match &self.0 {
-            Repr::Compact(pack) => {
+        match self.0.view() {
+            View::Small(pack) => {
                 let needle = super::entry::Needle::new(member);
                 pack.pairs().enumerate().find_map(|(rank, (found, score))| {
                     needle
@@ -336,7 +335,7 @@ impl SortedSet {
                         .then(|| Some((rank, score_of(score)?)))?
                 })
             }
-            Repr::Indexed(indexed) => {
+            View::Big(indexed) => {
                 let score = indexed
                     .members
                     .score(indexed.find(hash_bytes(member), member)?);
@@ -347,9 +346,9 @@ impl SortedSet {
 
     /// Members with scores from this rank on, ascending.
     pub fn iter_from(&self, rank: usize) -> impl Iterator<Item = (Element<'_>, f64)> {
-        let (pack, indexed) = match &self.0 {
-            Repr::Compact(pack) => (Some(pack), None),
-            Repr::Indexed(indexed) => (None, Some(indexed)),
+        let (pack, indexed) = match self.0.view() {
+            View::Small(pack) => (Some(pack), None),
+            View::Big(indexed) => (None, Some(indexed)),
         };
         let pairs = pack.into_iter().flat_map(move |pack| {
             pack.pairs()
@@ -369,9 +368,9 @@ impl SortedSet {
     pub fn iter_back_from(&self, rank: usize) -> impl Iterator<Item = (Element<'_>, f64)> {
         let len = self.len();
         let end = rank.saturating_add(1).min(len);
-        let (pack, indexed) = match &self.0 {
-            Repr::Compact(pack) => (Some(pack), None),
-            Repr::Indexed(indexed) => (None, Some(indexed)),
+        let (pack, indexed) = match self.0.view() {
+            View::Small(pack) => (Some(pack), None),
+            View::Big(indexed) => (None, Some(indexed)),
         };
         let pairs = pack.into_iter().flat_map(move |pack| {
             let behind = pack.pairs().rev().skip(len - end);
@@ -396,9 +395,9 @@ impl SortedSet {
 
     /// The member of this rank.
     pub fn get(&self, rank: usize) -> Option<(Element<'_>, f64)> {
-        match &self.0 {
-            Repr::Compact(_) => self.iter_from(rank).next(),
-            Repr::Indexed(indexed) => {
+        match self.0.view() {
+            View::Small(_) => self.iter_from(rank).next(),
+            View::Big(indexed) => {
                 let (score, id) = indexed.index.get(rank)?;
                 Some((Element::Text(indexed.members.text(id)), score))
             }
@@ -407,13 +406,13 @@ impl SortedSet {
 
     /// One step of a scan from `cursor`, which is 0 at its beginning and, as an answer, at its end.
     pub fn scan(&self, cursor: u64, visit: &mut dyn FnMut(Element<'_>, f64)) -> u64 {
-        match &self.0 {
-            Repr::Compact(_) => {
+        match self.0.view() {
+            View::Small(_) => {
                 self.iter_from(0)
                     .for_each(|(member, score)| visit(member, score));
                 0
             }
-            Repr::Indexed(indexed) => indexed.table.scan(cursor, &mut |entry| {
+            View::Big(indexed) => indexed.table.scan(cursor, &mut |entry| {
                 let id = entry.id();
                 visit(
                     Element::Text(indexed.members.text(id)),
@@ -424,50 +423,17 @@ impl SortedSet {
     }
 }
 
-/// Slices for a snapshot; see `walk.rs`. Only big sets are walked: of a small one nothing comes.
-impl SortedSet {
-    /// Begins a walk over the members as they are now.
-    pub fn begin_walk(&mut self, slicing: Slicing) {
-        if let Repr::Indexed(indexed) = &mut self.0 {
-            indexed.walk = Some(Box::new(Walk::begin(slicing, None)));
-        }
-    }
-
-    /// The walk under way.
-    pub fn slicing(&self) -> Option<&Slicing> {
-        match &self.0 {
-            Repr::Compact(_) => None,
-            Repr::Indexed(indexed) => Some(&indexed.walk.as_ref()?.slicing),
-        }
-    }
-
-    /// Gives about `budget` members as they were when the walk began, from the highest score down.
-    pub fn walk_slice(&mut self, budget: usize, give: &mut dyn FnMut(Piece<'_>)) -> Left {
-        match &mut self.0 {
-            Repr::Compact(_) => Left::Nothing,
-            Repr::Indexed(indexed) => indexed.walk_slice(budget, give),
-        }
-    }
-
-    /// Ends the walk.
-    pub fn end_walk(&mut self) {
-        if let Repr::Indexed(indexed) = &mut self.0 {
-            indexed.walk = None;
-        }
-    }
-}
-
 impl Clone for SortedSet {
     fn clone(&self) -> Self {
-        match &self.0 {
-            Repr::Compact(pack) => Self(Repr::Compact(pack.clone())),
-            Repr::Indexed(_) => {
+        match self.0.view() {
+            View::Small(pack) => Self(OneOf::small(pack.clone())),
+            View::Big(_) => {
                 let mut copy = Box::new(Indexed::new());
                 for (rank, (member, score)) in self.iter_from(0).enumerate() {
                     let text = member.text();
                     copy.add(hash_bytes(&text), &text, score, rank);
                 }
-                Self(Repr::Indexed(copy))
+                Self(OneOf::big(copy))
             }
         }
     }
@@ -550,63 +516,12 @@ impl Indexed {
     fn remove_rank(&mut self, rank: usize) {
         let (score, id) = self.index.remove(rank);
         let text = self.members.text(id);
-        keep(&mut self.walk, text, Some(score));
+        slices::keep(&mut self.walk, text, Some(score));
         self.member_bytes -= text.len();
         self.table
             .remove(hash_bytes(text), |entry| entry.id() == id);
         self.members.remove(id);
     }
-
-    /// Before a member changes: the walk keeps the score it had, if it still has to give it.
-    #[inline]
-    fn keep(&mut self, member: &[u8], score: Option<f64>) {
-        keep(&mut self.walk, member, score);
-    }
-
-    fn walk_slice(&mut self, budget: usize, give: &mut dyn FnMut(Piece<'_>)) -> Left {
-        let Some(mut walk) = self.walk.take() else {
-            return Left::Nothing;
-        };
-        walk.slicing.started = Started::Yes;
-        let mut left = budget;
-        if let Place::At(at) = &walk.place {
-            let end = match at {
-                None => self.table.len(),
-                Some((score, member)) => self.rank_of(*score, member),
-            };
-            let mut last = None;
-            for (score, id) in self.index.iter_back(end).take(budget) {
-                let member = self.members.text(id);
-                if !walk.leaves_out(member) {
-                    give(Piece::Scored(Element::Text(member), score));
-                }
-                last = Some((score, member));
-            }
-            left = budget.saturating_sub(end);
-            walk.place = match last {
-                Some((score, member)) if end > budget => Place::At(Some((score, member.into()))),
-                Some(_) | None => Place::End,
-            };
-        }
-        let end = walk.give_kept_at_end(left, |member, score| {
-            give(Piece::Scored(Element::Text(member), score));
-        });
-        self.walk = Some(walk);
-        end
-    }
-}
-
-/// See [`Indexed::keep`]. A member that the walk has met may come again under a lower score: it is noted all the same.
-fn keep(walk: &mut Walking<ScorePlace, f64>, member: &[u8], score: Option<f64>) {
-    let Some(walk) = walk else { return };
-    let Walk { place, .. } = &**walk;
-    let Place::At(at) = place else { return };
-    let is_ahead = |score: &f64| match at {
-        None => true,
-        Some((at, last)) => compare((*score, member), (*at, last)) == Ordering::Less,
-    };
-    let state = score.filter(is_ahead);
-    walk.keep(member, || state);
 }
 
 fn find(pack: &Listpack, member: &[u8]) -> Option<Position> {

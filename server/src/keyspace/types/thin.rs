@@ -1,8 +1,8 @@
 //! Byte strings behind one thin pointer: the only `unsafe` of the value types.
 //!
 //! Owns: [`ThinBytes`], an exact-size heap allocation whose first four bytes are its own length
-//! (little endian), and [`TaggedBytes`], the same with 16 bits of a hash in the unused top of the
-//! pointer. Called by: the compact encodings and the table entries of this folder.
+//! (little endian), [`TaggedBytes`], the same with 16 bits of a hash in the unused top of the
+//! pointer, and [`OneOf`], thin bytes or a box in one word. Called by: the compact encodings and the table entries of this folder.
 //!
 //! Layout of an allocation of `n` bytes, alignment 1:
 //!
@@ -28,6 +28,7 @@
 use std::{
     alloc::{Layout, alloc, dealloc, handle_alloc_error, realloc},
     fmt,
+    marker::PhantomData,
     ptr::NonNull,
 };
 
@@ -38,6 +39,7 @@ pub const PREFIX_BYTES: usize = 4;
 pub const MAX_BYTES: usize = u32::MAX as usize;
 
 /// An owned byte string of one pointer's size.
+#[repr(transparent)]
 pub struct ThinBytes(NonNull<u8>);
 
 // SAFETY: the allocation is owned alone and has no interior mutability.
@@ -266,6 +268,139 @@ impl Drop for TaggedBytes {
     }
 }
 
+/// A type that is nothing but [`ThinBytes`] in memory.
+///
+/// # Safety
+/// It is `repr(transparent)` over `ThinBytes`.
+pub unsafe trait Thin {}
+
+/// A thin value or a box, in one word: the top bit of the pointer tells which.
+pub struct OneOf<A: Thin, B> {
+    word: NonNull<u8>,
+    owns: PhantomData<(A, B)>,
+}
+
+/// What a [`OneOf`] holds.
+pub enum View<A, B> {
+    /// The thin value.
+    Small(A),
+    /// What is in the box.
+    Big(B),
+}
+
+/// Set in the word of a box.
+const BOX_BIT: usize = 1 << (usize::BITS - 1);
+
+// SAFETY: it owns what it holds, as the two types themselves do.
+unsafe impl<A: Thin + Send, B: Send> Send for OneOf<A, B> {}
+// SAFETY: a shared reference gives shared references only.
+unsafe impl<A: Thin + Sync, B: Sync> Sync for OneOf<A, B> {}
+
+impl<A: Thin, B> OneOf<A, B> {
+    /// Holds a thin value.
+    #[inline]
+    pub fn small(value: A) -> Self {
+        let value = std::mem::ManuallyDrop::new(value);
+        // SAFETY: `A` is `ThinBytes` in memory, which is one `NonNull<u8>`; the value is not used
+        // or dropped any more.
+        let word = unsafe { std::mem::transmute_copy::<A, NonNull<u8>>(&value) };
+        Self::holding(word)
+    }
+
+    /// Holds a box.
+    pub fn big(value: Box<B>) -> Self {
+        let plain = Self::holding(NonNull::from(Box::leak(value)).cast());
+        let word = plain.word.map_addr(|address| address | BOX_BIT);
+        std::mem::forget(plain);
+        Self::new(word)
+    }
+
+    fn holding(word: NonNull<u8>) -> Self {
+        assert!(
+            word.addr().get() & BOX_BIT == 0,
+            "an address in the upper half"
+        );
+        Self::new(word)
+    }
+
+    fn new(word: NonNull<u8>) -> Self {
+        Self {
+            word,
+            owns: PhantomData,
+        }
+    }
+
+    #[inline]
+    fn is_small(&self) -> bool {
+        self.word.addr().get() & BOX_BIT == 0
+    }
+
+    #[inline]
+    fn boxed(&self) -> *mut B {
+        let plain = |address| address & !BOX_BIT;
+        self.word.as_ptr().map_addr(plain).cast()
+    }
+
+    /// What it holds, to read.
+    #[inline]
+    pub fn view(&self) -> View<&A, &B> {
+        // SAFETY: without the bit the word is the thin value itself, with it the word leads to a
+        // live `B`; both are borrowed with `self`.
+        unsafe {
+            if self.is_small() {
+                View::Small(&*(&raw const self.word).cast::<A>())
+            } else {
+                View::Big(&*self.boxed())
+            }
+        }
+    }
+
+    /// What it holds, to change.
+    #[inline]
+    pub fn view_mut(&mut self) -> View<&mut A, &mut B> {
+        // SAFETY: as for `view`, borrowed exclusively. A thin value that is changed stays one: the
+        // allocator gives addresses below the bit (user addresses have 48 bits, see above).
+        unsafe {
+            if self.is_small() {
+                View::Small(&mut *(&raw mut self.word).cast::<A>())
+            } else {
+                View::Big(&mut *self.boxed())
+            }
+        }
+    }
+}
+
+impl<A: Thin, B> Drop for OneOf<A, B> {
+    fn drop(&mut self) {
+        // SAFETY: what the word owns is dropped once, as what it is.
+        unsafe {
+            if self.is_small() {
+                std::ptr::drop_in_place((&raw mut self.word).cast::<A>());
+            } else {
+                drop(Box::from_raw(self.boxed()));
+            }
+        }
+    }
+}
+
+impl<A: Thin + Clone, B: Clone> Clone for OneOf<A, B> {
+    fn clone(&self) -> Self {
+        match self.view() {
+            View::Small(small) => Self::small(small.clone()),
+            View::Big(big) => Self::big(Box::new(big.clone())),
+        }
+    }
+}
+
+impl<A: Thin + fmt::Debug, B: fmt::Debug> fmt::Debug for OneOf<A, B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.view() {
+            View::Small(small) => small.fmt(f),
+            View::Big(big) => big.fmt(f),
+        }
+    }
+}
+
 impl fmt::Debug for TaggedBytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
@@ -293,6 +428,29 @@ mod tests {
             assert_eq!(thin.body(), model);
             assert_eq!(thin.total(), model.len() + PREFIX_BYTES);
         }
+    }
+
+    #[repr(transparent)]
+    struct Small(ThinBytes);
+
+    // SAFETY: it is transparent.
+    unsafe impl Thin for Small {}
+
+    #[test]
+    fn one_word_holds_either_and_drops_it() {
+        let counted = std::rc::Rc::new(());
+        let mut one = OneOf::<Small, std::rc::Rc<()>>::small(Small(ThinBytes::concat(&[b"ab"])));
+        assert_eq!(size_of_val(&one), 8);
+        match one.view_mut() {
+            View::Small(small) => small.0.splice(PREFIX_BYTES + 1, 0, &[&[b'x'; 5000]]),
+            View::Big(_) => panic!("it is small"),
+        }
+        assert!(matches!(one.view(), View::Small(small) if small.0.body().len() == 5002));
+        one = OneOf::big(Box::new(counted.clone()));
+        assert!(matches!(one.view(), View::Big(_)));
+        assert_eq!(std::rc::Rc::strong_count(&counted), 2);
+        drop(one);
+        assert_eq!(std::rc::Rc::strong_count(&counted), 1);
     }
 
     #[test]
