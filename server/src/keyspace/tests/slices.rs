@@ -206,7 +206,7 @@ fn change_list(list: &mut List, numbers: &mut Numbers) {
         }
         4 => list.set(at, &text, &LIMITS),
         5 => list.insert(at, Side::Before, &text, &LIMITS),
-        6 => list.insert(at, Side::After, &vec![b'x'; 100], &LIMITS),
+        6 => list.insert(at, Side::After, &[b'x'; 100], &LIMITS),
         7 => {
             let element = list.get(at).expect("it has that many").to_vec();
             let direction = match numbers.below(2) {
