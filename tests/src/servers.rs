@@ -197,9 +197,30 @@ impl Server {
         })
     }
 
-    /// Sends a signal.
+    /// Sends a signal. When SIGSTOP was sent, every thread stands still on return: until then one of them might
+    /// still answer a client.
     pub fn signal(&self, signal: Signal) -> anyhow::Result<()> {
-        kill(self.pid(), signal).with_context(|| format!("{signal} to {:?}", self.program))
+        kill(self.pid(), signal).with_context(|| format!("{signal} to {:?}", self.program))?;
+        if signal != Signal::SIGSTOP {
+            return Ok(());
+        }
+        eventually("every thread to stand still", STOP_DEADLINE, || {
+            Ok(self.stands_still()?.then_some(()))
+        })
+    }
+
+    fn stands_still(&self) -> anyhow::Result<bool> {
+        for thread in std::fs::read_dir(format!("/proc/{}/task", self.pid()))? {
+            let stat = std::fs::read_to_string(thread?.path().join("stat"))?;
+            // The state follows the name, which is in parentheses and may hold anything.
+            let state = stat
+                .rsplit_once(") ")
+                .and_then(|(_, rest)| rest.chars().next());
+            if state != Some('T') {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Kills it at once, as a crash would.

@@ -211,10 +211,21 @@ impl Complaints {
         let second = now_ms / 1000;
         if second != self.second {
             (self.second, self.told) = (second, 0);
-            let more = std::mem::take(&mut self.left_out);
-            if more > 0 {
-                tracing::error!(more, "commands of the master failed here");
-            }
+            self.tell_left_out();
         }
+    }
+
+    fn tell_left_out(&mut self) {
+        let more = std::mem::take(&mut self.left_out);
+        if more > 0 {
+            tracing::error!(more, "commands of the master failed here");
+        }
+    }
+}
+
+/// The link has ended: nobody will ask again.
+impl Drop for Complaints {
+    fn drop(&mut self) {
+        self.tell_left_out();
     }
 }
