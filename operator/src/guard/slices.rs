@@ -30,6 +30,8 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(1);
 /// a moment; taking the replicas away and back then would leave readers without any, and would make
 /// kube-proxy delay the one change that matters.
 const LINK_GRACE_MS: u64 = 2_000;
+/// How long after a change of a Service kube-proxy may hold the next one back (its `minSyncPeriod`, 1 s by default).
+const KUBE_PROXY_PAUSE_MS: u64 = 1_100;
 /// Where the zone of a node is.
 const ZONE_LABEL: &str = "topology.kubernetes.io/zone";
 
@@ -40,9 +42,17 @@ pub struct Slices {
     replicas: Option<EndpointSlice>,
     /// When each member was last seen in sync, in the operator's monotonic milliseconds.
     in_sync_ms: BTreeMap<String, u64>,
+    /// When one of the two was written last.
+    written_ms: Option<u64>,
 }
 
 impl Slices {
+    /// How long kube-proxy may still hold back what is written now.
+    pub(super) fn pause_left_ms(&self, now_ms: u64) -> u64 {
+        let free_ms = self.written_ms.map_or(0, |at| at + KUBE_PROXY_PAUSE_MS);
+        free_ms.saturating_sub(now_ms)
+    }
+
     fn last(&mut self, target: Target) -> &mut Option<EndpointSlice> {
         match target {
             Target::Master => &mut self.master,
@@ -115,6 +125,7 @@ impl Guard {
                 let pods: Vec<&str> = backends.iter().map(|b| b.pod.as_str()).collect();
                 info!(set = %self.key, slice = name, ?pods, %term, "endpoints");
                 *self.slices.last(target) = Some(written);
+                self.slices.written_ms = Some(self.context.now_ms());
             }
             Ok(Err(error)) => warn!(set = %self.key, slice = name, %error, "endpoints not written"),
             Err(_) => warn!(set = %self.key, slice = name, "endpoints not written in time"),

@@ -42,6 +42,8 @@ const MAX_BACKOFF_MS: u64 = 8_000;
 /// A master that served for this long ends the growing of that pause: elections one after another
 /// for the same cause bring nothing but full syncs.
 const STEADY_MS: u64 = 5_000;
+/// How long a planned switchover waits for a moment in which kube-proxy passes it on at once.
+const MAX_POSTPONED_MS: u64 = 3_000;
 /// News waiting for the guard.
 pub(super) const MAX_EVENTS: usize = 256;
 /// Commands waiting for the guard.
@@ -99,6 +101,8 @@ pub struct Guard {
     events_in: mpsc::Sender<Event>,
     events: mpsc::Receiver<Event>,
     commands: mpsc::Receiver<Command>,
+    /// A command that waits for its moment, and since when.
+    postponed: Option<(Command, u64)>,
     wake: Arc<Notify>,
     view: watch::Sender<View>,
     /// Told when something changed that reconciling may want to know.
@@ -139,6 +143,7 @@ impl Guard {
             events_in,
             events,
             commands,
+            postponed: None,
             wake,
             view,
             changed,
@@ -153,9 +158,13 @@ impl Guard {
             self.refresh();
             let tick = self.turn().await;
             self.publish();
+            self.obey_postponed().await;
+            let tick = tick.min(self.postponement().unwrap_or(tick));
             tokio::select! {
                 biased;
-                Some(command) = self.commands.recv() => Box::pin(self.obey(command)).await,
+                Some(command) = self.commands.recv(), if self.postponed.is_none() => {
+                    self.postponed = Some((command, self.context.now_ms()));
+                }
                 Some(event) = self.events.recv() => self.hear_all(event),
                 () = self.wake.notified() => {}
                 () = sleep(tick) => {}
@@ -279,6 +288,24 @@ impl Guard {
             }
             Ok(Err(refusal)) => warn!(set = %self.key, %refusal, "voters refused"),
             Err(error) => debug!(set = %self.key, %error, "voters not told"),
+        }
+    }
+
+    /// How long the command that waits has to wait yet. Writers feel a switchover until kube-proxy has passed it on, and
+    /// in a rollout it comes right after the return of a replica: a moment later it costs them a second less.
+    fn postponement(&self) -> Option<Duration> {
+        let (_, since_ms) = self.postponed.as_ref()?;
+        let now_ms = self.context.now_ms();
+        let limit_ms = (since_ms + MAX_POSTPONED_MS).saturating_sub(now_ms);
+        let left_ms = self.slices.pause_left_ms(now_ms).min(limit_ms);
+        Some(Duration::from_millis(left_ms))
+    }
+
+    async fn obey_postponed(&mut self) {
+        if self.postponement().is_some_and(|left| left.is_zero())
+            && let Some((command, _)) = self.postponed.take()
+        {
+            Box::pin(self.obey(command)).await;
         }
     }
 
