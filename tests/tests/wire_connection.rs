@@ -228,6 +228,13 @@ fn clients_are_listed_named_and_killed() -> Result<()> {
         one.text("CLIENT KILL 1.2.3.4:5")?,
         "(error) ERR No such client"
     );
+    assert_eq!(
+        one.text(&format!("CLIENT KILL ID {id}"))?,
+        "0",
+        "killed already"
+    );
+    // The harness's own look at the server may still be on its way out.
+    one.until("INFO clients", |info| info.contains("connected_clients:1"))?;
     assert_eq!(one.text("CLIENT KILL TYPE normal SKIPME yes")?, "0");
     assert_eq!(
         one.text("CLIENT KILL TYPE nonsense")?,

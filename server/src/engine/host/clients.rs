@@ -35,7 +35,8 @@ impl ClientHost for Core {
             own: Switch::Off,
         };
         for client in self.shared.clients.matching(filter, clock::monotonic_ms()) {
-            if clients::skips(filter, client.id, own) {
+            // One that somebody killed before is listed until its connection has ended, but counts once.
+            if clients::skips(filter, client.id, own) || client.is_closing() {
                 continue;
             }
             killed.count += 1;
