@@ -145,7 +145,7 @@ impl Server {
         let engine = Engine::new(keyspace, core, rand::random());
         let dataset = load(&engine)?;
         let managed = start_managed(&engine, dataset)?;
-        snapshot::start(engine.clone()).map_err(StartError::Thread)?;
+        let walker = snapshot::start(engine.clone()).map_err(StartError::Thread)?;
         link::start(engine.clone()).map_err(StartError::Thread)?;
         io_threads::spawn("cron".to_owned(), cron::run(engine.clone()))
             .map_err(StartError::Thread)?;
@@ -153,7 +153,7 @@ impl Server {
             let source = Arc::new(EngineSource(engine.clone()));
             metrics::http::start(metrics, source).map_err(StartError::Thread)?;
         }
-        io_threads::start(&engine, listeners, threads).map_err(StartError::Thread)?;
+        io_threads::start(&engine, listeners, threads, walker.run()).map_err(StartError::Thread)?;
         Ok(Self { engine, managed })
     }
 

@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::Result;
 use redfleet_tests::{
-    client::as_text,
+    client::{as_text, encode},
     servers::{Program, Server, free_port},
 };
 use redis::Value;
@@ -343,5 +343,42 @@ fn the_program_explains_itself_and_its_errors() -> Result<()> {
         let (good, text) = run(args)?;
         assert!(!good && text.contains(part), "{args:?}: {text}");
     }
+    Ok(())
+}
+
+/// A snapshot is given up when its only reader has gone; the next one, for a file and for a replica, is complete.
+#[test]
+fn a_snapshot_that_nobody_reads_any_more_does_not_hinder_the_next() -> Result<()> {
+    const VALUES: usize = 800;
+    let options = ["--repl-diskless-sync-delay", "0"];
+    let server = server(&options)?;
+    let mut client = server.client()?;
+    let value = "v".repeat(100_000);
+    for n in 0..VALUES {
+        client.call(&["SET", &format!("key:{n}"), &value])?;
+    }
+    let mut reader = server.client()?;
+    reader.send_raw(&encode(&["REPLCONF", "capa", "eof", "capa", "psync2"]))?;
+    reader.send_raw(&encode(&["PSYNC", "?", "-1"]))?;
+    assert_eq!(reader.read_raw(16)?, b"+OK\r\n+FULLRESYNC");
+    drop(reader);
+    client.until("INFO replication", |info| {
+        info.contains("connected_slaves:0")
+    })?;
+    assert_eq!(client.text("SET key:0 changed")?, "OK");
+    assert_eq!(client.text("SAVE")?, "OK");
+    let replica = Server::replica_of(Program::Redfleet, &server, &[])?;
+    let mut reader = replica.client()?;
+    reader.until("INFO replication", |info| {
+        info.contains("master_link_status:up")
+    })?;
+    assert_eq!(reader.text("DBSIZE")?, VALUES.to_string());
+    let loaded = Server::start(
+        Program::Redfleet,
+        &["--dir", &server.folder().to_string_lossy()],
+    )?;
+    let mut loaded = loaded.client()?;
+    assert_eq!(loaded.text("DBSIZE")?, VALUES.to_string());
+    assert_eq!(loaded.text("GET key:0")?, "changed");
     Ok(())
 }

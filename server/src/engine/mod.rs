@@ -33,7 +33,7 @@ use std::{
     path::PathBuf,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering},
     },
 };
 
@@ -54,6 +54,8 @@ pub use execute::{Origin, Verdict};
 /// The engine: shared by all threads, entered through [`Engine::lock`].
 pub struct Engine {
     state: Mutex<State>,
+    /// Threads that found the lock taken and wait for it.
+    wanted_by: AtomicUsize,
     /// What may be read and signalled without the lock.
     pub shared: Arc<Shared>,
 }
@@ -225,6 +227,7 @@ impl Engine {
         };
         Arc::new(Self {
             state: Mutex::new(state),
+            wanted_by: AtomicUsize::new(0),
             shared,
         })
     }
@@ -236,7 +239,23 @@ impl Engine {
 
     /// Takes the lock. Whoever holds it does bounded work and never awaits.
     pub fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock()
+        match self.state.try_lock() {
+            Some(state) => state,
+            None => self.wait_for_lock(),
+        }
+    }
+
+    #[cold]
+    fn wait_for_lock(&self) -> MutexGuard<'_, State> {
+        self.wanted_by.fetch_add(1, Ordering::Relaxed);
+        let state = self.state.lock();
+        self.wanted_by.fetch_sub(1, Ordering::Relaxed);
+        state
+    }
+
+    /// Whether somebody waits for the lock: work that can be put off should end.
+    pub fn is_lock_wanted(&self) -> bool {
+        self.wanted_by.load(Ordering::Relaxed) > 0
     }
 }
 

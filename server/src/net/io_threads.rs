@@ -15,18 +15,26 @@ const MAX_PENDING_PER_THREAD: usize = 4096;
 
 type Accepted = (std::net::TcpStream, Arc<ClientHandle>);
 
-/// Starts `count` I/O threads (at least one); the first one also accepts on `listeners`.
+/// Starts `count` I/O threads (at least one) and a thread that accepts on `listeners` for them. The first one also does
+/// `beside`, which must not take long between two places where it awaits.
 pub fn start(
     engine: &Arc<Engine>,
     listeners: Vec<std::net::TcpListener>,
     count: usize,
+    beside: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
     let mut senders = Vec::new();
+    let mut beside = Some(beside);
     for index in 0..count.max(1) {
         let (sender, receiver) = mpsc::channel(MAX_PENDING_PER_THREAD);
         senders.push(sender);
-        let engine = engine.clone();
-        spawn(format!("io-{index}"), serve_accepted(engine, receiver))?;
+        let (engine, beside) = (engine.clone(), beside.take());
+        spawn(format!("io-{index}"), async move {
+            if let Some(beside) = beside {
+                tokio::spawn(beside);
+            }
+            serve_accepted(engine, receiver).await;
+        })?;
     }
     let engine = engine.clone();
     spawn("accept".to_owned(), accept_all(engine, listeners, senders))

@@ -1,5 +1,5 @@
-//! Snapshots without fork: one thread walks the keyspace in slices under the engine's lock and
-//! writes what it gets to a file, to replicas, or to both at once.
+//! Snapshots without fork: an I/O thread walks the keyspace in steps under the engine's lock, and a thread of its own
+//! writes what comes of it to a file, to replicas, or to both at once.
 //!
 //! Owns the queue of who wants a snapshot, the pacing of the walk, and the state of saving. Called
 //! by commands (BGSAVE, SAVE, SHUTDOWN), by save points (`engine::cron`) and by the links of
@@ -8,16 +8,17 @@
 //!
 //! Invariants:
 //! - one snapshot at a time; everybody who waits when it begins is served by it;
-//! - the lock is held for a fraction of a millisecond at a time; writing happens without it;
+//! - the lock is held for a fraction of a millisecond at a time; compressing and writing happen without it;
 //! - the old file is replaced only by a complete, synced one;
-//! - memory: bytes encoded but not written are those of one step, and those of keys that clients
+//! - memory: bytes encoded but not written are those of two chunks, and those of keys that clients
 //!   change while an output is slow.
 //!
-//! Read next: `snapshot/run.rs`, `snapshot/collector.rs`, `snapshot/output.rs`.
+//! Read next: `snapshot/run.rs`, `snapshot/walk.rs`, `snapshot/collector.rs`, `snapshot/output.rs`.
 
 mod collector;
 mod output;
 mod run;
+mod walk;
 
 use std::{
     collections::VecDeque,
@@ -34,6 +35,7 @@ use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 
 use self::output::{Done, FeedReply};
+pub use self::walk::Walker;
 use crate::{
     engine::{
         Core, Engine, clock,
@@ -140,18 +142,19 @@ impl Queue {
     }
 }
 
-/// Starts the thread that takes snapshots.
-pub fn start(engine: Arc<Engine>) -> io::Result<()> {
+/// Starts the thread that takes snapshots. The walker has to run on an I/O thread.
+pub fn start(engine: Arc<Engine>) -> io::Result<Walker> {
+    let (walks, walker) = walk::channel(engine.clone());
     let work = move || {
         loop {
             let batch = next_batch(&engine);
-            run::take(&engine, batch);
+            run::take(&engine, &walks, batch);
         }
     };
     thread::Builder::new()
         .name("snapshot".to_owned())
-        .spawn(work)
-        .map(drop)
+        .spawn(work)?;
+    Ok(walker)
 }
 
 /// Begins a save in the background (BGSAVE). The caller has checked that none is running.

@@ -2,8 +2,8 @@
 //!
 //! Owns what this server writes: version 0010 with types up to 18, which Redis from 7.0 on and
 //! every Valkey load. Every function appends to a buffer and keeps no state, so that a snapshot can
-//! encode one entry at a time under the engine's lock and let others run in between. Called by
-//! `persistence::snapshot` and by DUMP-like commands.
+//! encode one entry at a time under the engine's lock and let others run in between; compression,
+//! which takes longer than copying, comes after it (`pack.rs`). Called by `persistence::snapshot`.
 //!
 //! | value | written as |
 //! |---|---|
@@ -13,7 +13,7 @@
 //! | hash | 16 listpack, else 4 row of strings |
 //! | sorted set | 17 listpack, else 5 row of strings with binary scores |
 
-use super::{format, format::types, lzf};
+use super::{format, format::types};
 use crate::keyspace::{
     StringRef, ValueRef,
     types::{
@@ -31,27 +31,48 @@ use crate::keyspace::{
 /// Strings up to this length are never compressed.
 const MAX_UNCOMPRESSED_BYTES: usize = 20;
 
-/// Whether long strings are compressed (`rdbcompression`), with the table that it takes.
-#[derive(Debug)]
-pub enum Compression {
-    /// They are written as they are.
-    Off,
-    /// LZF where it saves at least 4 bytes.
-    Lzf {
-        /// The compressor.
-        compressor: Box<lzf::Compressor>,
-        /// Its output, reused.
-        packed: Vec<u8>,
-    },
+/// Encoded entries, and which of their strings are worth compressing.
+///
+/// A string is only copied here, because that happens under the engine's lock; [`super::pack`] compresses it later.
+#[derive(Debug, Default)]
+pub struct Encoded {
+    /// The entries as they are written without compression.
+    pub bytes: Vec<u8>,
+    /// Strings of more than [`MAX_UNCOMPRESSED_BYTES`], in their order.
+    pub(super) long_strings: Vec<LongString>,
 }
 
-impl Compression {
-    /// LZF.
-    pub fn lzf() -> Self {
-        Self::Lzf {
-            compressor: Box::default(),
-            packed: Vec::new(),
+/// Where a string is in [`Encoded::bytes`].
+#[derive(Debug, Clone, Copy)]
+pub(super) struct LongString {
+    /// Where its length begins.
+    pub(super) at: usize,
+    /// Where its own bytes begin.
+    pub(super) text_at: usize,
+    /// Where it ends.
+    pub(super) end: usize,
+}
+
+impl Encoded {
+    /// Nothing yet, with room for so many bytes.
+    pub fn with_capacity(bytes: usize) -> Self {
+        Self {
+            bytes: Vec::with_capacity(bytes),
+            long_strings: Vec::new(),
         }
+    }
+
+    /// Appends what another one holds.
+    pub fn append(&mut self, other: &Self) {
+        let offset = self.bytes.len();
+        self.bytes.extend_from_slice(&other.bytes);
+        let moved = |string: &LongString| LongString {
+            at: string.at + offset,
+            text_at: string.text_at + offset,
+            end: string.end + offset,
+        };
+        self.long_strings
+            .extend(other.long_strings.iter().map(moved));
     }
 }
 
@@ -97,131 +118,125 @@ pub fn checksum(crc: u64, out: &mut Vec<u8>) {
 }
 
 /// Appends one key with its deadline and value.
-pub fn entry(
-    key: &[u8],
-    value: ValueRef<'_>,
-    expire_at_ms: Option<i64>,
-    compression: &mut Compression,
-    out: &mut Vec<u8>,
-) {
+pub fn entry(key: &[u8], value: ValueRef<'_>, expire_at_ms: Option<i64>, out: &mut Encoded) {
     if let Some(deadline) = expire_at_ms {
-        out.push(format::OP_EXPIRE_MS);
-        out.extend_from_slice(&deadline.to_le_bytes());
+        out.bytes.push(format::OP_EXPIRE_MS);
+        out.bytes.extend_from_slice(&deadline.to_le_bytes());
     }
-    let type_at = out.len();
-    out.push(0);
-    string(key, compression, out);
-    out[type_at] = body(value, compression, out);
+    let type_at = out.bytes.len();
+    out.bytes.push(0);
+    string(key, out);
+    out.bytes[type_at] = body(value, out);
 }
 
 /// Appends the beginning of a big collection with its key: its pieces have to follow.
-pub fn collection(head: &Head, compression: &mut Compression, out: &mut Vec<u8>) {
+pub fn collection(head: &Head, out: &mut Encoded) {
     if let Some(deadline) = head.expire_at {
-        out.push(format::OP_EXPIRE_MS);
-        out.extend_from_slice(&deadline.to_le_bytes());
+        out.bytes.push(format::OP_EXPIRE_MS);
+        out.bytes.extend_from_slice(&deadline.to_le_bytes());
     }
-    out.push(match head.kind {
+    out.bytes.push(match head.kind {
         CollectionKind::List => types::LIST_QUICKLIST_2,
         CollectionKind::Set => types::SET,
         CollectionKind::Hash => types::HASH,
         CollectionKind::SortedSet => types::ZSET_2,
     });
-    string(&head.key, compression, out);
-    length(head.len as u64, out);
+    string(&head.key, out);
+    length(head.len as u64, &mut out.bytes);
 }
 
 /// Appends a piece of a big collection.
-pub fn piece(piece: &Piece<'_>, compression: &mut Compression, out: &mut Vec<u8>) {
+pub fn piece(piece: &Piece<'_>, out: &mut Encoded) {
     match piece {
-        Piece::Elements(pack) => node(pack, compression, out),
-        Piece::Member(member) => element(*member, compression, out),
+        Piece::Elements(pack) => node(pack, out),
+        Piece::Member(member) => element(*member, out),
         Piece::Field(field, value) => {
-            element(*field, compression, out);
-            element(*value, compression, out);
+            element(*field, out);
+            element(*value, out);
         }
         Piece::Scored(member, score) => {
-            element(*member, compression, out);
-            out.extend_from_slice(&score.to_le_bytes());
+            element(*member, out);
+            out.bytes.extend_from_slice(&score.to_le_bytes());
         }
     }
 }
 
 /// Appends a value without its type byte, which is returned.
-pub fn body(value: ValueRef<'_>, compression: &mut Compression, out: &mut Vec<u8>) -> u8 {
+pub fn body(value: ValueRef<'_>, out: &mut Encoded) -> u8 {
     match value {
         ValueRef::String(StringRef::Int(number)) => {
-            text_of_integer(number, out);
+            text_of_integer(number, &mut out.bytes);
             types::STRING
         }
         ValueRef::String(StringRef::Bytes(bytes)) => {
-            string(bytes, compression, out);
+            string(bytes, out);
             types::STRING
         }
-        ValueRef::List(value) => list(value, compression, out),
-        ValueRef::Set(value) => set(value, compression, out),
-        ValueRef::Hash(value) => hash(value, compression, out),
-        ValueRef::SortedSet(value) => sorted_set(value, compression, out),
+        ValueRef::List(value) => list(value, out),
+        ValueRef::Set(value) => set(value, out),
+        ValueRef::Hash(value) => hash(value, out),
+        ValueRef::SortedSet(value) => sorted_set(value, out),
     }
 }
 
-fn list(list: &List, compression: &mut Compression, out: &mut Vec<u8>) -> u8 {
-    length(list.listpack_count() as u64, out);
-    list.for_each_listpack(|pack| node(pack, compression, out));
+fn list(list: &List, out: &mut Encoded) -> u8 {
+    length(list.listpack_count() as u64, &mut out.bytes);
+    list.for_each_listpack(|pack| node(pack, out));
     types::LIST_QUICKLIST_2
 }
 
-fn node(pack: &Listpack, compression: &mut Compression, out: &mut Vec<u8>) {
-    length(format::QUICKLIST_PACKED, out);
-    string(pack.as_bytes(), compression, out);
+fn node(pack: &Listpack, out: &mut Encoded) {
+    length(format::QUICKLIST_PACKED, &mut out.bytes);
+    string(pack.as_bytes(), out);
 }
 
-fn set(set: &Set, compression: &mut Compression, out: &mut Vec<u8>) -> u8 {
+fn set(set: &Set, out: &mut Encoded) -> u8 {
     if let Some(CompactSet::Integers(ints)) = set.compact() {
-        string(&ints.to_bytes(), compression, out);
+        string(&ints.to_bytes(), out);
         return types::SET_INTSET;
     }
-    length(set.len() as u64, out);
+    length(set.len() as u64, &mut out.bytes);
     for member in set.iter() {
-        element(member, compression, out);
+        element(member, out);
     }
     types::SET
 }
 
-fn listpack(pack: &Listpack, compression: &mut Compression, out: &mut Vec<u8>) {
-    string(pack.as_bytes(), compression, out);
+fn listpack(pack: &Listpack, out: &mut Encoded) {
+    string(pack.as_bytes(), out);
 }
 
-fn hash(hash: &Hash, compression: &mut Compression, out: &mut Vec<u8>) -> u8 {
+fn hash(hash: &Hash, out: &mut Encoded) -> u8 {
     if let Some(pack) = hash.listpack() {
-        listpack(pack, compression, out);
+        listpack(pack, out);
         return types::HASH_LISTPACK;
     }
-    length(hash.len() as u64, out);
+    length(hash.len() as u64, &mut out.bytes);
     for (field, value) in hash.iter() {
-        element(field, compression, out);
-        element(value, compression, out);
+        element(field, out);
+        element(value, out);
     }
     types::HASH
 }
 
-fn sorted_set(sorted: &SortedSet, compression: &mut Compression, out: &mut Vec<u8>) -> u8 {
+fn sorted_set(sorted: &SortedSet, out: &mut Encoded) -> u8 {
     if let Some(pack) = sorted.listpack() {
-        listpack(pack, compression, out);
+        listpack(pack, out);
         return types::ZSET_LISTPACK;
     }
-    length(sorted.len() as u64, out);
+    length(sorted.len() as u64, &mut out.bytes);
     // From the highest score down, as Redis does: its loader then inserts at the head.
     for (member, score) in sorted.iter_back_from(sorted.len()) {
-        element(member, compression, out);
-        out.extend_from_slice(&score.to_le_bytes());
+        element(member, out);
+        out.bytes.extend_from_slice(&score.to_le_bytes());
     }
     types::ZSET_2
 }
 
-fn element(element: Element<'_>, compression: &mut Compression, out: &mut Vec<u8>) {
+fn element(element: Element<'_>, out: &mut Encoded) {
     match element {
-        Element::Integer(number) => text_of_integer(number, out),
-        Element::Text(bytes) => string(bytes, compression, out),
+        Element::Integer(number) => text_of_integer(number, &mut out.bytes),
+        Element::Text(bytes) => string(bytes, out),
     }
 }
 
@@ -246,22 +261,16 @@ fn plain_string(bytes: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(bytes);
 }
 
-fn string(bytes: &[u8], compression: &mut Compression, out: &mut Vec<u8>) {
-    if bytes.len() <= MAX_UNCOMPRESSED_BYTES {
-        return plain_string(bytes, out);
-    }
-    match compression {
-        Compression::Off => plain_string(bytes, out),
-        Compression::Lzf { compressor, packed } => {
-            packed.clear();
-            if compressor.compress(bytes, packed).is_none() {
-                return plain_string(bytes, out);
-            }
-            out.push(format::STRING_LZF);
-            length(packed.len() as u64, out);
-            length(bytes.len() as u64, out);
-            out.extend_from_slice(packed);
-        }
+fn string(bytes: &[u8], out: &mut Encoded) {
+    let at = out.bytes.len();
+    plain_string(bytes, &mut out.bytes);
+    if bytes.len() > MAX_UNCOMPRESSED_BYTES {
+        let end = out.bytes.len();
+        out.long_strings.push(LongString {
+            at,
+            text_at: end - bytes.len(),
+            end,
+        });
     }
 }
 

@@ -11,7 +11,7 @@
 //! Not done here: files, sockets, threads, and which entries belong to a snapshot
 //! (`persistence::snapshot`).
 //!
-//! Read next: `format.rs` (the picture), `reader.rs`, `decode.rs`, `encode.rs`.
+//! Read next: `format.rs` (the picture), `reader.rs`, `decode.rs`, `encode.rs`, `pack.rs`.
 
 mod build;
 pub mod checksum;
@@ -20,6 +20,7 @@ pub mod encode;
 pub mod error;
 pub mod format;
 pub mod lzf;
+pub mod pack;
 pub mod reader;
 
 #[cfg(test)]

@@ -5,8 +5,9 @@ use proptest::prelude::*;
 use super::{
     checksum::crc64,
     decode::{self, Sink, Summary},
-    encode::{self, Compression},
+    encode::{self, Encoded},
     error::RdbError,
+    pack::Packer,
     reader::Reader,
 };
 use crate::keyspace::{
@@ -408,23 +409,27 @@ fn any_value() -> impl Strategy<Value = Value> {
 /// A file that this server writes, and what it holds.
 fn written(
     entries: Vec<(Vec<u8>, Value, Option<i64>)>,
-    compression: &mut Compression,
+    packer: Option<Packer>,
 ) -> (Vec<u8>, Vec<Shown>) {
     let mut out = Vec::new();
     encode::magic(&mut out);
     encode::aux("repl-offset", b"17", &mut out);
     encode::database(2, entries.len() as u64, 0, &mut out);
+    // In two halves, as a snapshot joins what waited to what came before it.
+    let mut halves = [Encoded::default(), Encoded::default()];
+    let half = entries.len() / 2;
     let mut shown = Vec::new();
-    for (key, value, deadline) in entries {
+    for (index, (key, value, deadline)) in entries.into_iter().enumerate() {
         shown.push(show(2, &key, &value, deadline));
         let entry = Entry::new(&key, value, deadline);
-        encode::entry(
-            entry.key(),
-            entry.value(),
-            entry.expire_at(),
-            compression,
-            &mut out,
-        );
+        let out = &mut halves[usize::from(index >= half)];
+        encode::entry(entry.key(), entry.value(), entry.expire_at(), out);
+    }
+    let [mut encoded, rest] = halves;
+    encoded.append(&rest);
+    match packer {
+        Some(mut packer) => out.extend(packer.pack(&encoded)),
+        None => out.extend(encoded.bytes),
     }
     encode::end_mark(&mut out);
     let crc = crc64(0, &out);
@@ -444,8 +449,7 @@ proptest! {
 
     #[test]
     fn what_is_written_comes_back(entries in any_entries(), compress: bool) {
-        let mut compression = if compress { Compression::lzf() } else { Compression::Off };
-        let (bytes, shown) = written(entries, &mut compression);
+        let (bytes, shown) = written(entries, compress.then(Packer::default));
         let (collected, _) = load(&bytes).unwrap();
         // Encodings may differ: the limits at loading are the defaults.
         let plain = |shown: &[Shown]| -> Vec<Shown> {
@@ -457,7 +461,7 @@ proptest! {
 
     #[test]
     fn a_cut_file_is_refused(entries in any_entries(), cut in 0.0f64..1.0) {
-        let (bytes, _) = written(entries, &mut Compression::lzf());
+        let (bytes, _) = written(entries, Some(Packer::default()));
         let end = (bytes.len() as f64 * cut) as usize;
         prop_assert!(load(&bytes[..end]).is_err());
     }
@@ -466,7 +470,7 @@ proptest! {
     fn a_changed_byte_never_panics(
         entries in any_entries(), at in any::<prop::sample::Index>(), to: u8,
     ) {
-        let (mut bytes, _) = written(entries, &mut Compression::lzf());
+        let (mut bytes, _) = written(entries, Some(Packer::default()));
         let at = at.index(bytes.len());
         bytes[at] = to;
         // Without a checksum the lie reaches the parsers' ends.
@@ -482,7 +486,7 @@ proptest! {
             (any::<prop::sample::Index>(), 0usize..9, prop::collection::vec(any::<u8>(), 0..9)), 1..8,
         ),
     ) {
-        let (mut bytes, _) = written(entries, &mut Compression::lzf());
+        let (mut bytes, _) = written(entries, Some(Packer::default()));
         bytes.truncate(bytes.len() - 8);
         for (at, removed, inserted) in edits {
             let at = at.index(bytes.len());
@@ -529,7 +533,7 @@ fn a_list_keeps_its_order_over_many_nodes() {
         .map(|i| format!("element {i}").into_bytes())
         .collect();
     let value = Value::list(texts.iter().map(Vec::as_slice), &limits);
-    let (bytes, shown) = written(vec![(b"l".to_vec(), value, None)], &mut Compression::Off);
+    let (bytes, shown) = written(vec![(b"l".to_vec(), value, None)], None);
     assert_eq!(
         load(&bytes).unwrap().0.entries[0].elements,
         shown[0].elements

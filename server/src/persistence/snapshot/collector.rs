@@ -1,7 +1,7 @@
 //! The snapshot's sink: entries, given under the engine's lock, become bytes.
 //!
 //! Owns the buffer between the walk and the outputs. Filled by the keyspace (the walk, and writes
-//! that meet an entry the walk has not passed); emptied by the snapshot's thread after each step.
+//! that meet an entry the walk has not passed); emptied by the walk whenever a chunk is full.
 //!
 //! A big collection comes in pieces, over many steps. Entries that come in between wait until it is
 //! complete, because the file holds one key after the other.
@@ -16,17 +16,17 @@ use crate::{
         snapshot_hook::SnapshotSink,
         types::walk::{Head, Piece},
     },
-    persistence::rdb::encode::{self, Compression},
+    persistence::rdb::encode::{self, Encoded},
 };
 
 /// What was encoded and not yet taken.
-pub type Pending = Arc<Mutex<Encoded>>;
+pub type Pending = Arc<Mutex<Collected>>;
 
-/// Bytes with a count that tells whether all is there.
+/// Encoded entries with a count that tells whether all is there.
 #[derive(Debug, Default)]
-pub struct Encoded {
+pub struct Collected {
     /// To be written next.
-    pub bytes: Vec<u8>,
+    pub encoded: Encoded,
     /// Keys whose values are complete, those in bytes that have been taken included.
     pub keys: u64,
 }
@@ -34,24 +34,22 @@ pub struct Encoded {
 /// See the module's text.
 pub struct Collector {
     pending: Pending,
-    compression: Compression,
     /// Database that the file has selected, what waits included.
     db: Option<u32>,
     /// For each database its keys and keys with a deadline, until its header is written.
     sizes: Vec<Option<(u64, u64)>>,
     /// Entries that wait for the end of a collection; `None` where none is being written.
-    waiting: Option<Vec<u8>>,
+    waiting: Option<Encoded>,
 }
 
 impl Collector {
     /// A collector for `keyspace` as it is now, and where its bytes appear.
-    pub fn new(keyspace: &Keyspace, compression: Compression) -> (Self, Pending) {
+    pub fn new(keyspace: &Keyspace) -> (Self, Pending) {
         let size = |(_, db): (u32, &Db)| Some((db.len() as u64, db.expires_len() as u64));
         let pending = Pending::default();
         let sizes = keyspace.iter().map(size).collect();
         let collector = Self {
             pending: pending.clone(),
-            compression,
             db: None,
             sizes,
             waiting: None,
@@ -81,36 +79,27 @@ impl SnapshotSink for Collector {
     fn entry(&mut self, db: u32, entry: &Entry) {
         let mut pending = self.pending.lock();
         pending.keys += 1;
-        let out = self.waiting.as_mut().unwrap_or(&mut pending.bytes);
-        select(&mut self.db, db, &mut self.sizes, out);
-        let value = entry.value();
-        encode::entry(
-            entry.key(),
-            value,
-            entry.expire_at(),
-            &mut self.compression,
-            out,
-        );
+        let out = self.waiting.as_mut().unwrap_or(&mut pending.encoded);
+        select(&mut self.db, db, &mut self.sizes, &mut out.bytes);
+        encode::entry(entry.key(), entry.value(), entry.expire_at(), out);
     }
 
     fn begin(&mut self, head: &Head) {
-        let mut pending = self.pending.lock();
-        let out = &mut pending.bytes;
-        select(&mut self.db, head.db, &mut self.sizes, out);
-        encode::collection(head, &mut self.compression, out);
-        self.waiting = Some(Vec::new());
+        let out = &mut self.pending.lock().encoded;
+        select(&mut self.db, head.db, &mut self.sizes, &mut out.bytes);
+        encode::collection(head, out);
+        self.waiting = Some(Encoded::default());
     }
 
     fn piece(&mut self, piece: Piece<'_>) {
-        let mut pending = self.pending.lock();
-        encode::piece(&piece, &mut self.compression, &mut pending.bytes);
+        encode::piece(&piece, &mut self.pending.lock().encoded);
     }
 
     fn end(&mut self) {
         let mut pending = self.pending.lock();
         pending.keys += 1;
         if let Some(waiting) = self.waiting.take() {
-            pending.bytes.extend_from_slice(&waiting);
+            pending.encoded.append(&waiting);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! One snapshot from its beginning to the end: begin under the lock, walk in steps, write.
+//! One snapshot from its beginning to the end: begin under the lock, order chunks of the walk, write.
 
 use std::sync::Arc;
 
@@ -8,10 +8,11 @@ use super::{
     Batch, Delivery, SnapshotError, Waiting,
     collector::{Collector, Pending},
     output::{Alive, Done, FeedReply, SaveFile, Spool, Stream},
+    walk::Walks,
 };
 use crate::{
     engine::{
-        Core, Engine, State, clock,
+        Core, Engine, clock,
         saving::{Running, SaveResult},
     },
     keyspace::{
@@ -20,7 +21,8 @@ use crate::{
     },
     persistence::rdb::{
         checksum::crc64,
-        encode::{self, Compression},
+        encode::{self, Encoded},
+        pack::Packer,
     },
     replication::{
         identity::History,
@@ -28,74 +30,49 @@ use crate::{
     },
 };
 
-/// Time for which the lock is held by one step of the walk, about.
-const STEP_US: u64 = 100;
-/// Entries of the first step; then the number follows the time they took.
-const FIRST_STEP_ENTRIES: usize = 128;
-/// Entries of a step, at most.
-const MAX_STEP_ENTRIES: usize = 8192;
-/// Bytes of the buffer of a step that are kept for the next: room is not made under the lock.
-const KEPT_STEP_BYTES: usize = 1024 * 1024;
-/// Bytes collected before they are given to the outputs.
-const CHUNK_BYTES: usize = 256 * 1024;
 /// The version of Redis that the file names as its writer, for tools that look.
 const WRITTEN_AS: &[u8] = b"7.2.0";
 
 /// Takes the snapshot that a batch of callers waits for.
-pub(super) fn take(engine: &Arc<Engine>, batch: Batch) {
+pub(super) fn take(engine: &Arc<Engine>, walks: &Walks, batch: Batch) {
     let mut outputs = Outputs::open(engine, batch.saves);
-    let Some(begun) = begin(engine, &mut outputs, batch.replicas) else {
+    let Some(mut begun) = begin(engine, &mut outputs, batch.replicas) else {
         return;
     };
-    outputs.write(&begun.header);
-    let mut encoded = Vec::new();
-    let mut entries = FIRST_STEP_ENTRIES;
-    loop {
-        if outputs.all_gone() {
-            tracing::warn!("nobody waits for the snapshot any more");
-            engine.lock().keyspace.abort_snapshot();
+    outputs.write(std::mem::take(&mut begun.header));
+    let mut next = Some(walks.order(&begun.pending));
+    while let Some(coming) = next.take() {
+        let Some(walked) = coming.wait() else {
+            outputs.spoil(SnapshotError::Ended);
             break;
-        }
-        let (progress, spent_us) = step(engine, entries);
-        entries = next_step(entries, spent_us);
-        encoded.clear();
-        encoded.shrink_to(KEPT_STEP_BYTES);
-        let keys = begun.take(&mut encoded);
-        outputs.write(&encoded);
-        match progress {
-            SnapshotProgress::Running => {}
-            SnapshotProgress::Finished(_) if keys == begun.keys => {
-                outputs.write_end();
+        };
+        if matches!(walked.progress, SnapshotProgress::Running) {
+            if outputs.all_gone() {
+                abort(engine, walks);
                 break;
             }
+            // It is walked while this one is written.
+            next = Some(walks.order(&begun.pending));
+        }
+        outputs.write(begun.packed(walked.encoded));
+        let (keys, expected) = (walked.keys, begun.keys);
+        match walked.progress {
+            SnapshotProgress::Running => {}
+            SnapshotProgress::Finished(_) if keys == expected => outputs.write_end(),
             SnapshotProgress::Finished(_) | SnapshotProgress::Idle | SnapshotProgress::Drained => {
-                outputs.spoil(SnapshotError::Incomplete {
-                    keys,
-                    expected: begun.keys,
-                });
-                break;
+                outputs.spoil(SnapshotError::Incomplete { keys, expected });
             }
         }
     }
     outputs.finish(engine, &begun.history);
 }
 
-/// The number of entries for a step that should take [`STEP_US`].
-fn next_step(entries: usize, spent_us: u64) -> usize {
-    let fitting = entries as u64 * STEP_US / spent_us.max(1);
-    // Half-way to the estimate: one slow step must not make the next ones tiny.
-    (entries.midpoint(fitting as usize)).clamp(8, MAX_STEP_ENTRIES)
-}
-
-/// Walks a step under the lock; answers how long it was held.
-fn step(engine: &Engine, entries: usize) -> (SnapshotProgress, u64) {
-    let mut state = engine.lock();
-    let from = clock::monotonic_us();
-    let progress = state.keyspace.snapshot_step(entries);
-    let spent_us = clock::monotonic_us() - from;
-    // Whoever waits for the lock gets it now, not when the scheduler thinks so.
-    parking_lot::MutexGuard::unlock_fair(state);
-    (progress, spent_us)
+/// Gives a snapshot up that nobody waits for; when this returns the next one can begin.
+fn abort(engine: &Engine, walks: &Walks) {
+    tracing::warn!("nobody waits for the snapshot any more");
+    engine.lock().keyspace.abort_snapshot();
+    // The walk brings all entries into one state again; where the I/O threads have ended there is no next one.
+    let _ended = walks.order(&Pending::default()).wait();
 }
 
 /// What the beginning of a snapshot found.
@@ -103,16 +80,18 @@ struct Begun {
     history: History,
     pending: Pending,
     header: Vec<u8>,
+    /// `None` where strings are written as they are.
+    packer: Option<Packer>,
     /// Keys that the snapshot must have at its end.
     keys: u64,
 }
 
 impl Begun {
-    /// Exchanges what has been encoded for an empty buffer; answers how many keys are complete.
-    fn take(&self, empty: &mut Vec<u8>) -> u64 {
-        let mut pending = self.pending.lock();
-        std::mem::swap(&mut pending.bytes, empty);
-        pending.keys
+    fn packed(&mut self, encoded: Encoded) -> Vec<u8> {
+        match &mut self.packer {
+            Some(packer) => packer.pack(&encoded),
+            None => encoded.bytes,
+        }
     }
 }
 
@@ -122,18 +101,15 @@ fn begin(engine: &Engine, outputs: &mut Outputs, replicas: Vec<Waiting>) -> Opti
         outputs.refuse(replicas, &error);
         return outputs.nothing_to_do(engine);
     }
-    let mut state = drained(engine);
+    let mut state = engine.lock();
     state.begin_batch();
-    let compression = match (&outputs.save, state.core.config.persistence.rdb_compression) {
-        (Some(_), true) => Compression::lzf(),
-        // A local network is faster than the compressor.
-        (Some(_), false) | (None, _) => Compression::Off,
-    };
-    let (collector, pending) = Collector::new(&state.keyspace, compression);
+    // For replicas alone it is not worth it: a local network is faster than the compressor.
+    let is_packed = outputs.save.is_some() && state.core.config.persistence.rdb_compression;
+    let (collector, pending) = Collector::new(&state.keyspace);
     match state.keyspace.begin_snapshot(Box::new(collector)) {
         Ok(()) => {}
         Err(error @ (BeginError::Running | BeginError::Draining)) => {
-            // `drained` returns only when no snapshot is left, and this thread alone begins them.
+            // This thread alone begins them, and an aborted one it has walked to its end (`abort`).
             tracing::error!(%error, "a snapshot could not begin");
             return None;
         }
@@ -150,20 +126,9 @@ fn begin(engine: &Engine, outputs: &mut Outputs, replicas: Vec<Waiting>) -> Opti
         history,
         pending,
         header,
+        packer: is_packed.then(Packer::default),
         keys,
     })
-}
-
-/// The state when no snapshot is left over from an abort.
-fn drained(engine: &Engine) -> parking_lot::MutexGuard<'_, State> {
-    loop {
-        let mut state = engine.lock();
-        if !state.keyspace.has_snapshot() {
-            return state;
-        }
-        state.keyspace.snapshot_step(MAX_STEP_ENTRIES);
-        parking_lot::MutexGuard::unlock_fair(state);
-    }
 }
 
 /// Gives a waiting replica its place: it gets everything after the snapshot's offset.
@@ -223,7 +188,6 @@ struct Outputs {
     spool: Option<Spool>,
     spooled: Vec<FeedReply>,
     streams: Vec<Stream>,
-    chunk: Vec<u8>,
     ended: Ended,
 }
 
@@ -274,7 +238,6 @@ impl Outputs {
             spool: None,
             spooled: Vec::new(),
             streams: Vec::new(),
-            chunk: Vec::with_capacity(2 * CHUNK_BYTES),
             ended: Ended::No,
         }
     }
@@ -330,29 +293,23 @@ impl Outputs {
         self.save.is_none() && self.spool.is_none() && self.streams.is_empty()
     }
 
-    /// Collects bytes and gives them on in large chunks.
-    fn write(&mut self, bytes: &[u8]) {
-        self.chunk.extend_from_slice(bytes);
-        if self.chunk.len() >= CHUNK_BYTES {
-            self.flush();
-        }
-    }
-
     fn write_end(&mut self) {
-        encode::end_mark(&mut self.chunk);
-        self.flush();
+        let mut end = Vec::new();
+        encode::end_mark(&mut end);
+        self.write(end);
         let crc = match self.checksum {
             Checksum::Off => 0,
             Checksum::On(crc) => crc,
         };
-        encode::checksum(crc, &mut self.chunk);
-        self.flush();
+        let mut last = Vec::new();
+        encode::checksum(crc, &mut last);
+        self.write(last);
         self.ended = Ended::Yes;
     }
 
-    fn flush(&mut self) {
-        let room = Vec::with_capacity(2 * CHUNK_BYTES);
-        let chunk = Bytes::from(std::mem::replace(&mut self.chunk, room));
+    /// Gives a chunk to all.
+    fn write(&mut self, chunk: Vec<u8>) {
+        let chunk = Bytes::from(chunk);
         if let Checksum::On(crc) = &mut self.checksum {
             *crc = crc64(*crc, &chunk);
         }
