@@ -30,6 +30,8 @@ use crate::{
     },
 };
 
+/// While more than this waits to be written, nothing is compressed.
+const MAX_WAITING_BYTES: usize = 64 * 1024 * 1024;
 /// The version of Redis that the file names as its writer, for tools that look.
 const WRITTEN_AS: &[u8] = b"7.2.0";
 
@@ -87,10 +89,13 @@ struct Begun {
 }
 
 impl Begun {
+    /// The bytes of a chunk as they are written: compressed, unless clients change data faster than that can be done, which
+    /// would fill memory.
     fn packed(&mut self, encoded: Encoded) -> Vec<u8> {
+        let waiting_bytes = self.pending.lock().encoded.bytes.len();
         match &mut self.packer {
-            Some(packer) => packer.pack(&encoded),
-            None => encoded.bytes,
+            Some(packer) if waiting_bytes <= MAX_WAITING_BYTES => packer.pack(&encoded),
+            Some(_) | None => encoded.bytes,
         }
     }
 }
