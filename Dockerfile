@@ -7,9 +7,10 @@ FROM rust:1.95-bookworm AS build
 WORKDIR /src
 COPY . .
 RUN set -e; target="$(rustc -vV | sed -n 's/^host: //p')"; \
-    RUSTFLAGS="-C target-feature=+crt-static" cargo build --locked --release --target "$target" \
-      -p redfleet-server -p redfleet-operator; \
-    mkdir /out; cp "target/$target/release/redfleet-server" "target/$target/release/redfleet-operator" /out/
+    export RUSTFLAGS="-C target-feature=+crt-static"; \
+    cargo build --locked --release --target "$target" -p redfleet-server; \
+    cargo build --locked --profile small --target "$target" -p redfleet-operator; \
+    mkdir /out; cp "target/$target/release/redfleet-server" "target/$target/small/redfleet-operator" /out/
 
 FROM scratch AS server
 COPY --from=build /out/redfleet-server /usr/local/bin/redfleet-server
