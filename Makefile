@@ -26,7 +26,7 @@ fmt: ## formats the Rust code
 	cargo fmt --all
 
 crds: ## writes the generated files anew: crds/, the chart's copy, docs/crd.md … (a test proves them fresh)
-	REDFLEET_WRITE=1 cargo test --locked -q -p redfleet-tests --test generated
+	@bash -c '. tests/cluster/lib.sh; cargo_static; REDFLEET_WRITE=1 cargo test --locked -q --workspace --test generated'
 
 images: ## image archives of server and operator into target/images
 	@tests/cluster/packages.sh cluster && tests/cluster/images.sh target/images "$$(tests/cluster/programs.sh release)" && ls -l target/images

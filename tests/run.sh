@@ -1,7 +1,8 @@
 #!/bin/bash
 # run.sh : every test (docs/testing.md): all that needs no cluster, then on three nodes. Ends where something fails.
 # With KUBECONFIG set the second half runs against that cluster.
-# Always the whole workspace: cargo compiles dependencies anew for every other choice of packages (their features differ).
+# Always the whole workspace with all targets, as lint.sh: cargo compiles dependencies anew for any other choice, because
+# their features differ.
 set -euo pipefail; shopt -s inherit_errexit; cd "$(dirname "$0")/.."; . tests/cluster/lib.sh
 cargo_static
 tests/cluster/packages.sh tests
@@ -10,7 +11,7 @@ tests/clients.sh "${CARGO_TARGET_DIR:-target}/$CARGO_BUILD_TARGET/debug/clients"
 tests/cluster/build.sh >/dev/null                # the API server that some tests start themselves
 
 say "functions, golden scripts, processes, real peers, API server"
-cargo build --locked -q -p redfleet-server -p redfleet-operator -p redfleet-tests --bins
+cargo build --locked -q --workspace --all-targets
 cargo test --locked -q --workspace --no-fail-fast
 
 say "three nodes"

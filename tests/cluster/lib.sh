@@ -15,7 +15,9 @@ cache_root() { printf '%s' "${REDFLEET_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/re
 # cargo_static : from here on cargo builds static programs (no shared library, fit for an empty image), in
 # target/<triple>. `make` and the cluster scripts use this one setting for lints, tests and images, so that a dependency
 # is compiled once. Without --target the flag would reach procedural macros too, which cannot be static.
+# Our own crates are compiled by clippy's driver, which is the compiler with lints: so a lint needs no build of its own.
 cargo_static() {
+  if command -v clippy-driver >/dev/null; then export RUSTC_WORKSPACE_WRAPPER=clippy-driver; fi
   CARGO_BUILD_TARGET=$(rustc -vV | sed -n 's/^host: //p'); export CARGO_BUILD_TARGET
   export "CARGO_TARGET_$(printf '%s' "$CARGO_BUILD_TARGET" | tr a-z- A-Z_)_RUSTFLAGS=-C target-feature=+crt-static"
 }
