@@ -93,12 +93,12 @@ impl Walker {
     pub async fn run(mut self) {
         while let Some(order) = self.orders.recv().await {
             let progress = loop {
-                match step(&self.engine, &order.pending) {
-                    SnapshotProgress::Running if !is_full(&order.pending) => {
-                        tokio::task::yield_now().await;
-                    }
-                    progress => break progress,
+                let progress = step(&self.engine, &order.pending);
+                let is_running = matches!(progress, SnapshotProgress::Running);
+                if !is_running || is_full(&order.pending) {
+                    break progress;
                 }
+                tokio::task::yield_now().await;
             };
             let (encoded, keys) = {
                 let mut pending = order.pending.lock();
