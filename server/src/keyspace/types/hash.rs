@@ -16,7 +16,7 @@ use super::{
     hashing::hash_bytes,
     step_table::{StepTable, Tagged, tag_of},
     thin::{OneOf, PREFIX_BYTES, TaggedBytes, ThinBytes, View},
-    walk::{HashPlace, Left, Piece, Place, Slicing, Started, Walk, Walking},
+    walk::{HashPlace, Hashed, Left, Piece, Slicing, Walk, Walking},
 };
 
 /// The length byte that says that four bytes of length follow.
@@ -80,12 +80,25 @@ impl FieldEntry {
             .update(|bytes| bytes.splice(PREFIX_BYTES + start, old, &[value]));
     }
 
-    fn hash(&self) -> u64 {
-        hash_bytes(self.field())
-    }
-
     fn pair(&self) -> (Element<'_>, Element<'_>) {
         (Element::Text(self.field()), Element::Text(self.value()))
+    }
+}
+
+impl Hashed for FieldEntry {
+    type State = Box<[u8]>;
+
+    fn text(&self) -> &[u8] {
+        self.field()
+    }
+
+    fn piece(&self) -> Piece<'_> {
+        let (field, value) = self.pair();
+        Piece::Field(field, value)
+    }
+
+    fn kept_piece<'a>(field: &'a [u8], value: &'a Box<[u8]>) -> Piece<'a> {
+        Piece::Field(Element::Text(field), Element::Text(value))
     }
 }
 
@@ -135,27 +148,9 @@ impl Table {
     }
 
     fn walk_slice(&mut self, budget: usize, give: &mut dyn FnMut(Piece<'_>)) -> Left {
-        let Some(walk) = &mut self.walk else {
-            return Left::Nothing;
-        };
-        walk.slicing.started = Started::Yes;
-        let mut given = 0;
-        while let Place::At(at) = walk.place
-            && given < budget
-        {
-            let mut visit = |entry: &FieldEntry| {
-                given += 1;
-                if !walk.leaves_out(entry.field()) {
-                    let (field, value) = entry.pair();
-                    give(Piece::Field(field, value));
-                }
-            };
-            let next = self.fields.walk(at, FieldEntry::hash, &mut visit);
-            given += 1;
-            walk.place = next.map_or(Place::End, Place::At);
-        }
-        walk.give_kept_at_end(budget.saturating_sub(given), |field, value| {
-            give(Piece::Field(Element::Text(field), Element::Text(&value)));
+        let walk = self.walk.as_mut();
+        walk.map_or(Left::Nothing, |walk| {
+            walk.give_slice(&self.fields, budget, give)
         })
     }
 }

@@ -15,7 +15,7 @@ use super::{
     number::{NumberText, canonical_i64},
     step_table::{StepTable, Tagged, tag_of},
     thin::{TaggedBytes, ThinBytes},
-    walk::{HashPlace, Left, Piece, Place, Slicing, Started, Walk, Walking},
+    walk::{HashPlace, Hashed, Left, Piece, Slicing, Walk, Walking},
 };
 
 /// A member of a table.
@@ -33,14 +33,22 @@ impl Member {
     fn new(hash: u64, text: &[u8]) -> Self {
         Self(TaggedBytes::new(ThinBytes::concat(&[text]), tag_of(hash)))
     }
+}
+
+impl Hashed for Member {
+    type State = ();
 
     #[inline]
     fn text(&self) -> &[u8] {
         self.0.body()
     }
 
-    fn hash(&self) -> u64 {
-        hash_bytes(self.text())
+    fn piece(&self) -> Piece<'_> {
+        Piece::Member(Element::Text(self.text()))
+    }
+
+    fn kept_piece<'a>(member: &'a [u8], (): &'a ()) -> Piece<'a> {
+        Piece::Member(Element::Text(member))
     }
 }
 
@@ -96,26 +104,9 @@ impl Table {
     }
 
     fn walk_slice(&mut self, budget: usize, give: &mut dyn FnMut(Piece<'_>)) -> Left {
-        let Some(walk) = &mut self.walk else {
-            return Left::Nothing;
-        };
-        walk.slicing.started = Started::Yes;
-        let mut given = 0;
-        while let Place::At(at) = walk.place
-            && given < budget
-        {
-            let mut visit = |member: &Member| {
-                given += 1;
-                if !walk.leaves_out(member.text()) {
-                    give(Piece::Member(Element::Text(member.text())));
-                }
-            };
-            let next = self.members.walk(at, Member::hash, &mut visit);
-            given += 1;
-            walk.place = next.map_or(Place::End, Place::At);
-        }
-        walk.give_kept_at_end(budget.saturating_sub(given), |member, ()| {
-            give(Piece::Member(Element::Text(member)));
+        let walk = self.walk.as_mut();
+        walk.map_or(Left::Nothing, |walk| {
+            walk.give_slice(&self.members, budget, give)
         })
     }
 }

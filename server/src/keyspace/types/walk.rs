@@ -10,7 +10,12 @@
 
 use std::collections::BTreeMap;
 
-use super::{compact::Listpack, entry::Element};
+use super::{
+    compact::Listpack,
+    entry::Element,
+    hashing::hash_bytes,
+    step_table::{StepTable, Tagged},
+};
 
 /// The key under which a collection is written, as it was when the snapshot began: later it may have another.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -163,7 +168,55 @@ impl<P, V> Walk<P, V> {
 /// A place in a hash table: everything whose bit-reversed hash is not smaller is still to come.
 pub(super) type HashPlace = u64;
 
+/// An element of a hash table, as a walk sees it.
+pub(super) trait Hashed: Tagged {
+    /// What belongs to it beside its text.
+    type State;
+
+    /// What tells it apart.
+    fn text(&self) -> &[u8];
+
+    /// The hash of its text.
+    fn hash(&self) -> u64 {
+        hash_bytes(self.text())
+    }
+
+    /// Its form in a snapshot.
+    fn piece(&self) -> Piece<'_>;
+
+    /// The form of one that was kept.
+    fn kept_piece<'a>(text: &'a [u8], state: &'a Self::State) -> Piece<'a>;
+}
+
 impl<V> Walk<HashPlace, V> {
+    /// Gives about `budget` elements of `table` as they were when the walk began.
+    pub(super) fn give_slice<E: Hashed<State = V>>(
+        &mut self,
+        table: &StepTable<E>,
+        budget: usize,
+        give: &mut dyn FnMut(Piece<'_>),
+    ) -> Left {
+        self.slicing.started = Started::Yes;
+        let mut given = 0;
+        while let Place::At(at) = self.place
+            && given < budget
+        {
+            let mut visit = |element: &E| {
+                given += 1;
+                if !self.leaves_out(element.text()) {
+                    give(element.piece());
+                }
+            };
+            let next = table.walk(at, E::hash, &mut visit);
+            // A bucket costs something, also an empty one.
+            given += 1;
+            self.place = next.map_or(Place::End, Place::At);
+        }
+        self.give_kept_at_end(budget.saturating_sub(given), |text, state| {
+            give(E::kept_piece(text, &state));
+        })
+    }
+
     /// As [`Walk::keep`], for an element of a hash table; does nothing if the walk has passed it.
     pub(super) fn keep_hashed(
         &mut self,
