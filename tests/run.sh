@@ -12,7 +12,8 @@ tests/cluster/build.sh >/dev/null                # the API server that some test
 
 say "functions, golden scripts, processes, real peers, API server"
 cargo build --locked -q --workspace --all-targets
-cargo test --locked -q --workspace --no-fail-fast
+# More at once than there are processors: most tests wait for the processes that they started.
+RUST_TEST_THREADS=${RUST_TEST_THREADS:-4} cargo test --locked -q --workspace --no-fail-fast
 
 say "three nodes"
 tests/cluster/with-cluster.sh cargo test --locked --no-fail-fast --workspace --test 'e2e_*' -- --ignored --test-threads=1 --nocapture
