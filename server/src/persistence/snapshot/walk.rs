@@ -5,8 +5,8 @@
 //!
 //! Why not on the snapshot's thread: it would compete with the I/O threads, for the lock with a wake-up at every
 //! hand-over, and for processors: one that the scheduler stops while it holds the lock stops everybody. (Measured with two
-//! cores at 4,000 GETs a second: half of them waited 160 ms.) Here a request waits for one step at most, whatever the
-//! number of processors, and a busy thread walks a step each time it has looked at all its sockets.
+//! cores at 4,000 GETs a second: half of them waited 160 ms.) Here a request waits for one step of the walk at most,
+//! whatever the number of processors, and a busy thread walks a step each time it has looked at all its sockets.
 //!
 //! Invariant: a step ends when its time is over, when a chunk is full, or when somebody else wants the lock.
 
