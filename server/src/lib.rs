@@ -12,7 +12,7 @@
 //! `engine::State::execute`, with an `Origin` that says who is calling.
 //!
 //! Read: [`keyspace`], [`command`], [`engine`], [`net`], [`replication`], [`persistence`],
-//! [`managed`], [`config`], [`metrics`], [`server`].
+//! [`managed`], [`config`], [`metrics`], [`scheduling`], [`server`].
 
 /// The version of Redis whose replies and formats this server has; clients decide by it what they may use.
 pub const REDIS_VERSION: &str = "7.2.6";
@@ -28,4 +28,5 @@ pub mod metrics;
 pub mod net;
 pub mod persistence;
 pub mod replication;
+pub mod scheduling;
 pub mod server;

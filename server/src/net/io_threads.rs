@@ -7,7 +7,7 @@ use tokio::{net::TcpStream, runtime, sync::mpsc};
 use super::{connection::Connection, listener};
 use crate::{
     engine::{Engine, clients::ClientHandle},
-    replication,
+    replication, scheduling,
 };
 
 /// Accepted connections waiting for their thread, at most; beyond it the acceptor waits.
@@ -30,6 +30,7 @@ pub fn start(
         senders.push(sender);
         let (engine, beside) = (engine.clone(), beside.take());
         spawn(format!("io-{index}"), async move {
+            scheduling::answer_soon();
             if let Some(beside) = beside {
                 tokio::spawn(beside);
             }

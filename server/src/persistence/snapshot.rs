@@ -42,12 +42,11 @@ use crate::{
         saving::{Running, SaveResult},
     },
     replication::identity::History,
+    scheduling,
 };
 
 /// Time after which a failed save is tried again by the save points.
 const RETRY_SAVE_S: i64 = 5;
-/// Nice value of the snapshot's thread: a tenth of an I/O thread's share where both want the same processor.
-const NICENESS: i32 = 10;
 
 /// Why there is no snapshot.
 #[derive(Debug, Error, Clone)]
@@ -148,7 +147,7 @@ impl Queue {
 pub fn start(engine: Arc<Engine>) -> io::Result<Walker> {
     let (walks, walker) = walk::channel(engine.clone());
     let work = move || {
-        give_way();
+        scheduling::give_way();
         loop {
             let batch = next_batch(&engine);
             run::take(&engine, &walks, batch);
@@ -158,16 +157,6 @@ pub fn start(engine: Arc<Engine>) -> io::Result<Walker> {
         .name("snapshot".to_owned())
         .spawn(work)?;
     Ok(walker)
-}
-
-/// Lets the I/O threads have the processors first: compressing and summing keep a whole one busy. (Of 12 saves with two
-/// cores the median of the 99.9th percentile of GETs fell from 10 to 6.5 ms.) The price: where clients keep all processors
-/// busy a snapshot takes longer; what piles up meanwhile is written without compression (`run::MAX_WAITING_BYTES`).
-fn give_way() {
-    // Linux takes "the calling process" for the calling thread.
-    if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
-        tracing::debug!(%error, "snapshots compete with clients for processors");
-    }
 }
 
 /// Begins a save in the background (BGSAVE). The caller has checked that none is running.
