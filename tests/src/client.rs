@@ -1,5 +1,8 @@
 //! An independent Redis client for tests: our own codec must not judge itself, so replies are read
 //! by the `redis` crate's parser. One blocking connection, no retries, a deadline on everything.
+//!
+//! Where a reply ends is found here: the crate's parser of a stream is generic, so it would be compiled with the tests,
+//! without optimization, and took most of the time of the tests that compare large data.
 
 use std::{
     io::{ErrorKind, Read, Write},
@@ -7,18 +10,25 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Context;
-use redis::{Parser, Value};
+use anyhow::{Context, bail};
+use redis::{Value, parse_redis_value};
 
 use crate::servers::eventually;
 
 /// Longest wait for a reply.
 const REPLY_DEADLINE: Duration = Duration::from_secs(30);
+/// Bytes read at once.
+const READ_BYTES: usize = 64 * 1024;
 
 /// A connection.
 pub struct Client {
     stream: TcpStream,
-    parser: Parser,
+    /// Where reads go first: room that is not cleared for each.
+    chunk: Box<[u8]>,
+    /// What has come.
+    received: Vec<u8>,
+    /// Bytes of it that belong to replies already given.
+    given: usize,
 }
 
 impl Client {
@@ -31,7 +41,9 @@ impl Client {
         stream.set_nodelay(true)?;
         Ok(Self {
             stream,
-            parser: Parser::new(),
+            chunk: vec![0; READ_BYTES].into(),
+            received: Vec::new(),
+            given: 0,
         })
     }
 
@@ -40,22 +52,28 @@ impl Client {
         Ok(self.stream.write_all(bytes)?)
     }
 
-    /// Reads exactly `count` bytes. Do not mix with replies that are still on their way.
+    /// Reads exactly `count` bytes.
     pub fn read_raw(&mut self, count: usize) -> anyhow::Result<Vec<u8>> {
-        let mut bytes = vec![0; count];
-        self.stream.read_exact(&mut bytes)?;
+        while self.received.len() - self.given < count {
+            self.receive()?;
+        }
+        let bytes = self.received[self.given..self.given + count].to_vec();
+        self.given += count;
         Ok(bytes)
     }
 
     /// Reads until the server closes the connection.
     pub fn read_to_end(&mut self) -> anyhow::Result<Vec<u8>> {
-        let mut bytes = Vec::new();
+        let mut bytes = self.received.split_off(self.given);
         self.stream.read_to_end(&mut bytes)?;
         Ok(bytes)
     }
 
     /// Whether nothing comes for so long.
     pub fn is_silent_for(&mut self, duration: Duration) -> anyhow::Result<bool> {
+        if self.given < self.received.len() {
+            return Ok(false);
+        }
         self.stream.set_read_timeout(Some(duration))?;
         let silent = match self.stream.peek(&mut [0]) {
             Ok(_) => false,
@@ -81,9 +99,26 @@ impl Client {
 
     /// Reads one reply; an error reply is a value (`Value::ServerError`).
     pub fn read_reply(&mut self) -> anyhow::Result<Value> {
-        self.parser
-            .parse_value(&mut self.stream)
-            .context("reading a reply")
+        let mut scan = Scan::default();
+        while !scan.go_on(&self.received[self.given..])? {
+            self.receive().context("reading a reply")?;
+        }
+        let end = self.given + scan.at;
+        let value =
+            parse_redis_value(&self.received[self.given..end]).context("reading a reply")?;
+        self.given = end;
+        Ok(value)
+    }
+
+    fn receive(&mut self) -> anyhow::Result<()> {
+        self.received.drain(..self.given);
+        self.given = 0;
+        let length = self.stream.read(&mut self.chunk)?;
+        if length == 0 {
+            bail!("the server closed the connection");
+        }
+        self.received.extend_from_slice(&self.chunk[..length]);
+        Ok(())
     }
 
     /// Sends a command and reads its reply.
@@ -109,6 +144,51 @@ impl Client {
         let line = info.lines().find_map(|line| line.strip_prefix(&prefix));
         line.map(str::to_owned)
             .with_context(|| format!("INFO {section} has no {field}:\n{info}"))
+    }
+}
+
+/// Looks for the end of the reply with which the bytes begin; goes on where it was when more have come.
+#[derive(Default)]
+struct Scan {
+    /// Bytes that were looked at.
+    at: usize,
+    /// Values that are still to come, beside the first.
+    more: usize,
+    has_begun: bool,
+}
+
+impl Scan {
+    /// Whether the reply is complete: it ends at `at`.
+    fn go_on(&mut self, bytes: &[u8]) -> anyhow::Result<bool> {
+        while !self.has_begun || self.more > 0 {
+            let Some(line) = bytes[self.at.min(bytes.len())..]
+                .split_inclusive(|&byte| byte == b'\n')
+                .next()
+                .filter(|line| line.ends_with(b"\r\n"))
+            else {
+                return Ok(false);
+            };
+            let number = || -> anyhow::Result<usize> {
+                let digits = std::str::from_utf8(&line[1..line.len() - 2])?;
+                // -1 is "nothing": neither bytes nor values follow.
+                Ok(if digits == "-1" { 0 } else { digits.parse()? })
+            };
+            let (bytes_after, values) = match line[0] {
+                b'$' | b'!' | b'=' if line != b"$-1\r\n" => (number()? + 2, 0),
+                b'*' | b'~' | b'>' => (0, number()?),
+                b'%' => (0, 2 * number()?),
+                // Attributes come before the value that they describe.
+                b'|' => (0, 2 * number()? + 1),
+                _ => (0, 0),
+            };
+            if self.at + line.len() + bytes_after > bytes.len() {
+                return Ok(false);
+            }
+            self.at += line.len() + bytes_after;
+            self.more = self.more.saturating_sub(usize::from(self.has_begun)) + values;
+            self.has_begun = true;
+        }
+        Ok(true)
     }
 }
 

@@ -114,12 +114,19 @@ fn commands(prefix: &str, number: usize) -> Vec<Vec<Vec<u8>>> {
 
 /// Text of up to `most` bytes: compressible, binary or short, by the number.
 fn text(number: usize, most: usize) -> String {
+    /// Characters after which the binary text begins anew.
+    const CYCLE: usize = 90;
     let length = 1 + (number * 2_654_435_761) % most;
     match number % 3 {
         0 => "redfleet ".repeat(length / 9 + 1),
-        1 => (0..length)
-            .map(|i| char::from(33 + ((number * 31 + i * i * 7) % 90) as u8))
-            .collect(),
+        1 => {
+            let cycle: String = (0..CYCLE.min(length))
+                .map(|i| char::from(33 + ((number * 31 + i * i * 7) % CYCLE) as u8))
+                .collect();
+            let mut text = cycle.repeat(length.div_ceil(CYCLE));
+            text.truncate(length);
+            text
+        }
         _ => format!("v{number}"),
     }
 }
@@ -224,7 +231,7 @@ fn canonical(kind: &str, reply: Value) -> anyhow::Result<Vec<Vec<u8>>> {
     match kind {
         "set" => texts.sort(),
         "hash" => {
-            let mut pairs: Vec<Vec<Vec<u8>>> = texts.chunks(2).map(<[_]>::to_vec).collect();
+            let mut pairs: Vec<&[Vec<u8>]> = texts.chunks(2).collect();
             pairs.sort();
             texts = pairs.concat();
         }

@@ -1,10 +1,11 @@
 //! The product on a test cluster: the operator installed by its charts, and sets made through it.
 //!
-//! Used by the `e2e_*` tests of sets. The operator is installed once for each cluster and stays.
+//! Used by the `e2e_*` tests of sets. The operator is installed once by each program of tests and stays.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -24,12 +25,25 @@ use crate::writer::{Connections, PasswordSource, Writer};
 
 /// Namespace of the operator.
 pub const SYSTEM: &str = "redfleet-system";
+/// The operator's Deployment.
+const DEPLOYMENT: &str = "redfleet-operator";
 /// Longest wait for anything that needs no fault to be detected by Kubernetes.
 pub const MINUTE: Duration = Duration::from_secs(60);
 /// Addresses of Services in our own clusters.
 const SERVICES: &str = "10.96.0.0/16";
 
-/// Installs the operator by its charts, or finds it installed, and waits until both pods are ready.
+/// Installs the operator if this process has not done it or somebody has removed it, and waits until both pods are ready.
+pub async fn operator_at_work(cluster: &Cluster) -> anyhow::Result<()> {
+    static IS_OURS: AtomicBool = AtomicBool::new(false);
+    let deployments: Api<Deployment> = Api::namespaced(cluster.client(), SYSTEM);
+    if !IS_OURS.load(Ordering::Relaxed) || deployments.get_opt(DEPLOYMENT).await?.is_none() {
+        install_operator(cluster).await?;
+        IS_OURS.store(true, Ordering::Relaxed);
+    }
+    operators_ready(cluster).await
+}
+
+/// Installs the operator by its charts, or changes the one that is installed into ours, and waits until both pods are ready.
 pub async fn install_operator(cluster: &Cluster) -> anyhow::Result<()> {
     let path = |chart: &str| {
         repository()
@@ -58,9 +72,13 @@ pub async fn install_operator(cluster: &Cluster) -> anyhow::Result<()> {
     let log = "--set=log=info\\,redfleet_operator=debug";
     let more = ["redfleet", &chart, &o1, &o2, &s1, &s2, log];
     helm(&[&common[..], &more].concat()).await?;
+    operators_ready(cluster).await
+}
+
+async fn operators_ready(cluster: &Cluster) -> anyhow::Result<()> {
     wait_until("both operators to be ready", MINUTE * 2, || async {
         let deployments: Api<Deployment> = Api::namespaced(cluster.client(), SYSTEM);
-        let deployment = deployments.get("redfleet-operator").await?;
+        let deployment = deployments.get(DEPLOYMENT).await?;
         let ready = deployment.status.and_then(|s| s.ready_replicas);
         Ok((ready == Some(2)).then_some(()))
     })
@@ -130,7 +148,7 @@ pub struct Set {
 impl Set {
     /// Makes the set `orders` with this spec (indented by two) in a fresh namespace and waits until it is ready.
     pub async fn create(cluster: &Cluster, prefix: &str, spec: &str) -> anyhow::Result<Self> {
-        install_operator(cluster).await?;
+        operator_at_work(cluster).await?;
         let namespace = cluster.namespace(prefix).await?;
         let set = Self {
             namespace,

@@ -321,3 +321,10 @@ pub async fn numbers(address: SocketAddr, password: &str) -> anyhow::Result<BTre
         .map(|text| text.parse().context("a number"))
         .collect()
 }
+
+/// Removes the numbers of an earlier writer from the master at `address`: those of the next one begin anew.
+pub async fn forget_numbers(address: SocketAddr, password: &str) -> anyhow::Result<()> {
+    let mut connection =
+        Connection::open_patiently(address, password, Duration::from_secs(20)).await?;
+    connection.call(&["DEL", KEY]).await.map(drop)
+}

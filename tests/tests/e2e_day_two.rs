@@ -7,7 +7,7 @@ use anyhow::{Context, ensure};
 use k8s_openapi::api::core::v1::Pod;
 use redfleet_operator::api::v1alpha1::RotationPhase;
 use redfleet_tests::cluster::{Cluster, pod_node};
-use redfleet_tests::replicaset::{MINUTE, Set, pod_uids, route_services};
+use redfleet_tests::replicaset::{MINUTE, Set, operator_at_work, pod_uids, route_services};
 use redfleet_tests::wait::wait_until;
 use redfleet_tests::writer::{Connection, Connections, numbers};
 
@@ -17,7 +17,7 @@ const SPEC: &str = "  replicas: 3\n  storage: {size: 100Mi}\n";
 #[ignore = "needs a cluster: tests/cluster/with-cluster.sh"]
 async fn quickstart_serves_and_a_second_apply_changes_nothing() -> anyhow::Result<()> {
     let cluster = Cluster::connect().await?;
-    redfleet_tests::replicaset::install_operator(&cluster).await?;
+    operator_at_work(&cluster).await?;
     let began = Instant::now();
     let set = Set::create(&cluster, "quick", SPEC).await?;
     println!("READY {:.1} s after apply", began.elapsed().as_secs_f64());

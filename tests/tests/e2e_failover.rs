@@ -1,8 +1,8 @@
 //! Losing the master in every way we can make it happen, under a writer that remembers what was acknowledged.
 //!
 //! Each test prints the outage that clients of the Service felt. What must hold in all of them: writes resume, there is
-//! exactly one master, and what was acknowledged and held by a replica before the fault is there. Each fault happens twice:
-//! with the operators at work, and with both of them killed at the same moment.
+//! exactly one master, and what was acknowledged and held by a replica before the fault is there. Each fault happens twice
+//! to the same set: with the operators at work, and with both of them killed at the same moment.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -16,7 +16,7 @@ use redfleet_tests::replicaset::{
     MINUTE, SYSTEM, Set, kill_operators, route_services, services_settled,
 };
 use redfleet_tests::wait::wait_until;
-use redfleet_tests::writer::{Account, Connection, Connections, Writer, numbers};
+use redfleet_tests::writer::{Account, Connection, Connections, Writer, forget_numbers, numbers};
 
 const SPEC: &str = "  replicas: 3\n  storage: {size: 100Mi}\n";
 
@@ -66,22 +66,18 @@ impl Operators {
 }
 
 impl Scene {
-    async fn begin(prefix: &str) -> anyhow::Result<Self> {
-        let cluster = Cluster::connect().await?;
-        let set = Set::create(&cluster, prefix, SPEC).await?;
-        Self::on(cluster, set).await
-    }
-
-    async fn on(cluster: Cluster, set: Set) -> anyhow::Result<Self> {
+    async fn begin(set: &Set) -> anyhow::Result<Self> {
+        let (set, cluster) = (set.clone(), set.namespace.cluster().clone());
         let status = set.ready(MINUTE * 2).await?;
         let master = set.master().await?;
+        let name = master.metadata.name.clone().unwrap_or_default();
         route_services(&cluster, pod_node(&master)?).await?;
+        forget_numbers(set.member(&name).await?, &set.password().await?).await?;
         let writer = set.writer(Connections::Kept).await?;
         wait_until("200 acknowledged writes", MINUTE, || async {
             Ok((writer.count() >= 200).then_some(()))
         })
         .await?;
-        let name = master.metadata.name.clone().unwrap_or_default();
         let replica = status
             .members
             .iter()
@@ -105,9 +101,8 @@ impl Scene {
     }
 
     /// Waits until another mastership began and 200 more writes were acknowledged; prints and checks what it cost.
-    async fn end(self, what: &str, fault: Instant, loss: Loss) -> anyhow::Result<(Cluster, Set)> {
+    async fn end(self, what: &str, fault: Instant, loss: Loss) -> anyhow::Result<()> {
         let Self {
-            cluster,
             set,
             writer,
             held,
@@ -135,8 +130,7 @@ impl Scene {
             let missing = account.missing(&found, None);
             ensure!(missing.is_empty(), "acknowledged and gone: {missing:?}");
         }
-        one_master(&set).await?;
-        Ok((cluster, set))
+        one_master(&set).await
     }
 }
 
@@ -158,68 +152,69 @@ fn report<T: std::fmt::Debug>(
 
 /// Exactly one member that can be asked calls itself master.
 async fn one_master(set: &Set) -> anyhow::Result<()> {
-    let status = set.status().await?;
-    let masters: Vec<&str> = status
-        .members
-        .iter()
-        .filter(|m| m.role == redfleet_operator::api::v1alpha1::MemberRole::Master)
-        .map(|m| m.name.as_str())
-        .collect();
-    ensure!(masters.len() <= 1, "several masters: {masters:?}");
+    let (status, password) = (set.status().await?, set.password().await?);
+    let mut masters = Vec::new();
+    for member in status.members {
+        let Ok(address) = set.member(&member.name).await else {
+            continue;
+        };
+        let Ok(mut connection) = Connection::open(address, &password).await else {
+            continue;
+        };
+        let role = connection.call(&["ROLE"]).await.unwrap_or_default();
+        if role.first().is_some_and(|role| role == "master") {
+            masters.push(member.name);
+        }
+    }
+    ensure!(masters.len() == 1, "not one master but {masters:?}");
     Ok(())
 }
 
-async fn killed(operators: Operators) -> anyhow::Result<()> {
-    let scene = Scene::begin("kill").await?;
+async fn killed(set: &Set, operators: Operators) -> anyhow::Result<()> {
+    let scene = Scene::begin(set).await?;
     let fault = Instant::now();
     scene.cluster.signal(&scene.master, Signal::Kill).await?;
     operators.meet_the_fault(&scene.cluster).await?;
     let what = operators.describe("process killed");
-    let (_, set) = scene.end(&what, fault, Loss::OnlyTheUnreplicated).await?;
-    set.ready(MINUTE * 2).await?;
-    set.namespace.delete().await
+    scene.end(&what, fault, Loss::OnlyTheUnreplicated).await
 }
 
-async fn deleted(how: Deletion, operators: Operators) -> anyhow::Result<()> {
-    let scene = Scene::begin("delete").await?;
+async fn deleted(set: &Set, how: Deletion, operators: Operators) -> anyhow::Result<()> {
+    let scene = Scene::begin(set).await?;
     let name = scene.master_name();
     let fault = Instant::now();
-    scene.set.namespace.delete_pod(&name, how).await?;
+    set.namespace.delete_pod(&name, how).await?;
     operators.meet_the_fault(&scene.cluster).await?;
     let (what, loss) = match how {
         Deletion::Graceful => ("pod deleted in peace", Loss::Nothing),
         Deletion::Forced => ("pod deleted by force", Loss::OnlyTheUnreplicated),
     };
-    let what = operators.describe(what);
-    let (_, set) = scene.end(&what, fault, loss).await?;
-    set.ready(MINUTE * 2).await?;
-    set.namespace.delete().await
+    scene.end(&operators.describe(what), fault, loss).await
 }
 
-async fn deleted_with_its_volume(operators: Operators) -> anyhow::Result<()> {
-    let scene = Scene::begin("volume").await?;
-    let (name, namespace) = (scene.master_name(), scene.set.namespace.clone());
+async fn deleted_with_its_volume(set: &Set, operators: Operators) -> anyhow::Result<()> {
+    let scene = Scene::begin(set).await?;
+    let (name, namespace) = (scene.master_name(), &set.namespace);
     let fault = Instant::now();
     namespace.delete_pvc(&format!("data-{name}")).await?;
     namespace.delete_pod(&name, Deletion::Forced).await?;
     operators.meet_the_fault(&scene.cluster).await?;
     let what = operators.describe("pod and volume deleted");
-    let (_, set) = scene.end(&what, fault, Loss::OnlyTheUnreplicated).await?;
+    scene.end(&what, fault, Loss::OnlyTheUnreplicated).await?;
     // The member comes back empty, copies everything and votes again.
-    set.ready(MINUTE * 2).await?;
-    set.namespace.delete().await
+    set.ready(MINUTE * 2).await.map(drop)
 }
 
-async fn stopped_and_woken(operators: Operators) -> anyhow::Result<()> {
-    let scene = Scene::begin("stop").await?;
+async fn stopped_and_woken(set: &Set, operators: Operators) -> anyhow::Result<()> {
+    let scene = Scene::begin(set).await?;
     let (master, cluster) = (scene.master.clone(), scene.cluster.clone());
-    let (name, set) = (scene.master_name(), scene.set.clone());
+    let name = scene.master_name();
     let (address, password) = (set.member(&name).await?, set.password().await?);
     let fault = Instant::now();
     cluster.signal(&master, Signal::Stop).await?;
     operators.meet_the_fault(&cluster).await?;
     let what = operators.describe("process stopped");
-    scene.end(&what, fault, Loss::OnlyTheUnreplicated).await?;
+    Box::pin(scene.end(&what, fault, Loss::OnlyTheUnreplicated)).await?;
     let pause = Duration::from_secs(10).saturating_sub(fault.elapsed());
     tokio::time::sleep(pause).await;
     cluster.signal(&master, Signal::Continue).await?;
@@ -233,30 +228,26 @@ async fn stopped_and_woken(operators: Operators) -> anyhow::Result<()> {
             );
         }
     }
-    set.ready(MINUTE * 2).await?;
-    set.namespace.delete().await
+    Ok(())
 }
 
-async fn powered_off(operators: Operators) -> anyhow::Result<()> {
-    let scene = Scene::begin("power").await?;
-    if !scene.cluster.can_be_broken() {
-        return Ok(());
-    }
-    let (node, name) = (scene.cluster.node_of(&scene.master)?, scene.master_name());
+async fn powered_off(set: &Set, operators: Operators) -> anyhow::Result<()> {
+    let scene = Scene::begin(set).await?;
+    let (cluster, name) = (scene.cluster.clone(), scene.master_name());
+    let node = cluster.node_of(&scene.master)?;
     let fault = Instant::now();
-    scene.cluster.node_power_off(&node).await?;
-    operators.meet_the_fault(&scene.cluster).await?;
+    cluster.node_power_off(&node).await?;
+    operators.meet_the_fault(&cluster).await?;
     let what = operators.describe("node off");
-    let (cluster, set) = scene.end(&what, fault, Loss::OnlyTheUnreplicated).await?;
+    scene.end(&what, fault, Loss::OnlyTheUnreplicated).await?;
     let booted = Instant::now();
     cluster.node_boot(&node).await?;
-    follows(&set, &name).await?;
+    follows(set, &name).await?;
     println!(
         "REBOOTED {:.1} s from power until the old master follows",
         booted.elapsed().as_secs_f64()
     );
-    set.ready(MINUTE * 2).await?;
-    set.namespace.delete().await
+    Ok(())
 }
 
 /// Waits until a member says that its link to a master is up.
@@ -273,77 +264,73 @@ async fn follows(set: &Set, member: &str) -> anyhow::Result<()> {
     .await
 }
 
-#[tokio::test]
-#[ignore = "needs a cluster: tests/cluster/with-cluster.sh"]
-async fn the_masters_process_is_killed() -> anyhow::Result<()> {
-    killed(Operators::Work).await
+/// Waits until the set is complete, then takes it away.
+async fn at_peace_again(set: Set) -> anyhow::Result<()> {
+    set.ready(MINUTE * 2).await?;
+    set.namespace.delete().await
 }
 
 #[tokio::test]
 #[ignore = "needs a cluster: tests/cluster/with-cluster.sh"]
-async fn the_masters_process_is_killed_and_the_operators_die() -> anyhow::Result<()> {
-    killed(Operators::Die).await
+async fn the_masters_process_is_killed() -> anyhow::Result<()> {
+    let cluster = Cluster::connect().await?;
+    let set = Set::create(&cluster, "kill", SPEC).await?;
+    killed(&set, Operators::Work).await?;
+    killed(&set, Operators::Die).await?;
+    at_peace_again(set).await
 }
 
 #[tokio::test]
 #[ignore = "needs a cluster: tests/cluster/with-cluster.sh"]
 async fn the_masters_pod_is_deleted_in_peace() -> anyhow::Result<()> {
-    deleted(Deletion::Graceful, Operators::Work).await
-}
-
-#[tokio::test]
-#[ignore = "needs a cluster: tests/cluster/with-cluster.sh"]
-async fn the_masters_pod_is_deleted_in_peace_and_the_operators_die() -> anyhow::Result<()> {
-    deleted(Deletion::Graceful, Operators::Die).await
+    let cluster = Cluster::connect().await?;
+    let set = Set::create(&cluster, "peace", SPEC).await?;
+    deleted(&set, Deletion::Graceful, Operators::Work).await?;
+    deleted(&set, Deletion::Graceful, Operators::Die).await?;
+    at_peace_again(set).await
 }
 
 #[tokio::test]
 #[ignore = "needs a cluster: tests/cluster/with-cluster.sh"]
 async fn the_masters_pod_is_deleted_by_force() -> anyhow::Result<()> {
-    deleted(Deletion::Forced, Operators::Work).await
-}
-
-#[tokio::test]
-#[ignore = "needs a cluster: tests/cluster/with-cluster.sh"]
-async fn the_masters_pod_is_deleted_by_force_and_the_operators_die() -> anyhow::Result<()> {
-    deleted(Deletion::Forced, Operators::Die).await
+    let cluster = Cluster::connect().await?;
+    let set = Set::create(&cluster, "force", SPEC).await?;
+    deleted(&set, Deletion::Forced, Operators::Work).await?;
+    deleted(&set, Deletion::Forced, Operators::Die).await?;
+    at_peace_again(set).await
 }
 
 #[tokio::test]
 #[ignore = "needs a cluster: tests/cluster/with-cluster.sh"]
 async fn the_masters_pod_and_its_volume_are_deleted() -> anyhow::Result<()> {
-    deleted_with_its_volume(Operators::Work).await
-}
-
-#[tokio::test]
-#[ignore = "needs a cluster: tests/cluster/with-cluster.sh"]
-async fn the_masters_pod_and_its_volume_are_deleted_and_the_operators_die() -> anyhow::Result<()> {
-    deleted_with_its_volume(Operators::Die).await
+    let cluster = Cluster::connect().await?;
+    let set = Set::create(&cluster, "volume", SPEC).await?;
+    deleted_with_its_volume(&set, Operators::Work).await?;
+    deleted_with_its_volume(&set, Operators::Die).await?;
+    at_peace_again(set).await
 }
 
 #[tokio::test]
 #[ignore = "needs a cluster: tests/cluster/with-cluster.sh"]
 async fn the_masters_process_stands_still_and_wakes_up() -> anyhow::Result<()> {
-    stopped_and_woken(Operators::Work).await
-}
-
-#[tokio::test]
-#[ignore = "needs a cluster: tests/cluster/with-cluster.sh"]
-async fn the_masters_process_stands_still_and_wakes_up_and_the_operators_die() -> anyhow::Result<()>
-{
-    stopped_and_woken(Operators::Die).await
+    let cluster = Cluster::connect().await?;
+    let set = Set::create(&cluster, "stop", SPEC).await?;
+    stopped_and_woken(&set, Operators::Work).await?;
+    stopped_and_woken(&set, Operators::Die).await?;
+    at_peace_again(set).await
 }
 
 #[tokio::test]
 #[ignore = "needs a cluster: tests/cluster/with-cluster.sh"]
 async fn the_masters_node_loses_power() -> anyhow::Result<()> {
-    powered_off(Operators::Work).await
-}
-
-#[tokio::test]
-#[ignore = "needs a cluster: tests/cluster/with-cluster.sh"]
-async fn the_masters_node_loses_power_and_the_operators_die() -> anyhow::Result<()> {
-    powered_off(Operators::Die).await
+    let cluster = Cluster::connect().await?;
+    if !cluster.can_be_broken() {
+        return Ok(());
+    }
+    let set = Set::create(&cluster, "power", SPEC).await?;
+    powered_off(&set, Operators::Work).await?;
+    powered_off(&set, Operators::Die).await?;
+    at_peace_again(set).await
 }
 
 #[tokio::test]

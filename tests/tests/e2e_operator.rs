@@ -11,7 +11,9 @@ use k8s_openapi::api::core::v1::Secret;
 use redfleet_operator::api::v1alpha1::{RedisReplicaSetStatus, RotationCause, RotationPhase};
 use redfleet_tests::apiserver::repository;
 use redfleet_tests::cluster::{Cluster, Namespace};
-use redfleet_tests::replicaset::{MINUTE, SYSTEM, Set, helm, install_operator, pod_uids};
+use redfleet_tests::replicaset::{
+    MINUTE, SYSTEM, Set, helm, install_operator, operator_at_work, pod_uids,
+};
 use redfleet_tests::wait::wait_until;
 use redfleet_tests::writer::Connection;
 use serde_json::Value;
@@ -405,7 +407,7 @@ async fn mistakes_are_named(wrong: &Wrong) -> anyhow::Result<()> {
 #[ignore = "needs a cluster: tests/cluster/with-cluster.sh"]
 async fn a_set_that_cannot_be_says_why_and_comes_up_when_it_can() -> anyhow::Result<()> {
     let cluster = Cluster::connect().await?;
-    install_operator(&cluster).await?;
+    operator_at_work(&cluster).await?;
     let namespace = cluster.namespace("wrong").await?;
     let wrong = wrong_sets(&namespace).await?;
     mistakes_are_named(&wrong).await?;
@@ -485,7 +487,7 @@ fn rotated(status: &RedisReplicaSetStatus, cause: RotationCause, revision: i64) 
 async fn passwords_follow_their_secret_and_their_timer_and_a_pause_holds_all() -> anyhow::Result<()>
 {
     let cluster = Cluster::connect().await?;
-    install_operator(&cluster).await?;
+    operator_at_work(&cluster).await?;
     let namespace = cluster.namespace("auth").await?;
     store_password(&namespace, "first").await?;
     let set = beside(&namespace, "orders");

@@ -143,7 +143,8 @@ fn full_then_partial(pair: Pair, bytes: usize) -> anyhow::Result<()> {
         rounds += 1;
         offset(&mut replica.client()?)
     })?;
-    assert_equal_data(&master, &replica, &what)?;
+    // The data are compared after the cut: a partial synchronization mends nothing that a full one missed.
+    caught_up(&master, &replica)?;
     let refused = replica.client()?.text("SET key value")?;
     assert_eq!(
         refused, "(error) READONLY You can't write against a read only replica.",
