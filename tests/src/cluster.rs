@@ -2,10 +2,12 @@
 //!
 //! Called by the `api_*` and `e2e_*` tests. The cluster is the one `KUBECONFIG` names: usually the three nodes that
 //! `tests/cluster/with-cluster.sh` makes around the test, but any other will do. What breaks it is in [`crate::faults`].
-//! Tests of one cluster run one after the other; each works in a namespace of its own.
+//! Each test works in a namespace of its own. One that touches more than that has the cluster to itself; the others may run
+//! beside each other, as far as `--test-threads` lets them.
 
 use std::path::PathBuf;
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, bail};
@@ -15,6 +17,7 @@ use kube::{Api, Client, Resource};
 use serde_json::Value;
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
+use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::wait::wait_until;
 
@@ -58,9 +61,23 @@ impl Images {
     }
 }
 
+/// Who of the tests of this process may use the cluster now.
+static TURN: RwLock<()> = RwLock::const_new(());
+
+/// A test's turn, held for as long as a [`Cluster`] lives.
+enum Turn {
+    Alone {
+        _guard: RwLockWriteGuard<'static, ()>,
+    },
+    BesideOthers {
+        _guard: RwLockReadGuard<'static, ()>,
+    },
+}
+
 /// A cluster that answers.
 #[derive(Clone)]
 pub struct Cluster {
+    _turn: Arc<Turn>,
     client: Client,
     /// State directory of a cluster made by our scripts; `None` for a foreign one, whose nodes we cannot break.
     state: Option<PathBuf>,
@@ -68,8 +85,24 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Connects to the cluster of `KUBECONFIG`, undoing what an earlier test broke.
+    /// Connects to the cluster of `KUBECONFIG`, undoing what an earlier test broke, when no other test uses it.
     pub async fn connect() -> anyhow::Result<Self> {
+        let turn = Turn::Alone {
+            _guard: TURN.write().await,
+        };
+        Self::connect_in(turn).await
+    }
+
+    /// As [`Cluster::connect`] for a test that leaves nodes, network and operators in peace and measures nothing that
+    /// another one disturbs.
+    pub async fn connect_beside_others() -> anyhow::Result<Self> {
+        let turn = Turn::BesideOthers {
+            _guard: TURN.read().await,
+        };
+        Self::connect_in(turn).await
+    }
+
+    async fn connect_in(turn: Turn) -> anyhow::Result<Self> {
         let config = kube::Config::infer().await.context(
             "no cluster: run the test through tests/cluster/with-cluster.sh, or set KUBECONFIG",
         )?;
@@ -78,10 +111,12 @@ impl Cluster {
         let client = Client::try_from(config).context("making the Kubernetes client")?;
         let state = std::env::var_os("REDFLEET_CLUSTER").map(PathBuf::from);
         let cluster = Self {
+            _turn: Arc::new(turn),
             client,
             state,
             images: Images::from_env(),
         };
+        // Where nothing is broken this changes nothing, so it disturbs nobody.
         if cluster.state.is_some() {
             cluster.mend().await?;
         }

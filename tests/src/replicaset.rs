@@ -5,7 +5,6 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -34,11 +33,12 @@ const SERVICES: &str = "10.96.0.0/16";
 
 /// Installs the operator if this process has not done it or somebody has removed it, and waits until both pods are ready.
 pub async fn operator_at_work(cluster: &Cluster) -> anyhow::Result<()> {
-    static IS_OURS: AtomicBool = AtomicBool::new(false);
+    static IS_OURS: tokio::sync::Mutex<bool> = tokio::sync::Mutex::const_new(false);
+    let mut is_ours = IS_OURS.lock().await;
     let deployments: Api<Deployment> = Api::namespaced(cluster.client(), SYSTEM);
-    if !IS_OURS.load(Ordering::Relaxed) || deployments.get_opt(DEPLOYMENT).await?.is_none() {
+    if !*is_ours || deployments.get_opt(DEPLOYMENT).await?.is_none() {
         install_operator(cluster).await?;
-        IS_OURS.store(true, Ordering::Relaxed);
+        *is_ours = true;
     }
     operators_ready(cluster).await
 }

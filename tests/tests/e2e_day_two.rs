@@ -16,7 +16,7 @@ const SPEC: &str = "  replicas: 3\n  storage: {size: 100Mi}\n";
 #[tokio::test]
 #[ignore = "needs a cluster: tests/cluster/with-cluster.sh"]
 async fn quickstart_serves_and_a_second_apply_changes_nothing() -> anyhow::Result<()> {
-    let cluster = Cluster::connect().await?;
+    let cluster = Cluster::connect_beside_others().await?;
     operator_at_work(&cluster).await?;
     let began = Instant::now();
     let set = Set::create(&cluster, "quick", SPEC).await?;
@@ -62,7 +62,7 @@ async fn quickstart_serves_and_a_second_apply_changes_nothing() -> anyhow::Resul
 #[tokio::test]
 #[ignore = "needs a cluster: tests/cluster/with-cluster.sh"]
 async fn both_secrets_rotate_ten_times_and_nobody_is_refused() -> anyhow::Result<()> {
-    let cluster = Cluster::connect().await?;
+    let cluster = Cluster::connect_beside_others().await?;
     let spec = format!("{SPEC}  auth: {{overlap: 2s}}\n");
     let set = Set::create(&cluster, "rotate", &spec).await?;
     route_services(&cluster, "").await?;
@@ -105,7 +105,7 @@ async fn both_secrets_rotate_ten_times_and_nobody_is_refused() -> anyhow::Result
 #[tokio::test]
 #[ignore = "needs a cluster: tests/cluster/with-cluster.sh"]
 async fn five_members_and_three_again_without_the_master_moving_away() -> anyhow::Result<()> {
-    let cluster = Cluster::connect().await?;
+    let cluster = Cluster::connect_beside_others().await?;
     let set = Set::create(&cluster, "scale", SPEC).await?;
     route_services(&cluster, "").await?;
     let before = set.status().await?;
@@ -147,7 +147,7 @@ async fn five_members_and_three_again_without_the_master_moving_away() -> anyhow
 #[tokio::test]
 #[ignore = "needs a cluster: tests/cluster/with-cluster.sh"]
 async fn configuration_is_live_and_an_image_rolls_with_partial_syncs_only() -> anyhow::Result<()> {
-    let cluster = Cluster::connect().await?;
+    let cluster = Cluster::connect_beside_others().await?;
     let set = Set::create(&cluster, "roll", SPEC).await?;
     route_services(&cluster, "").await?;
     let uids = pod_uids(&set).await?;

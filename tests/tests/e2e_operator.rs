@@ -132,7 +132,7 @@ async fn all_is_quiet(cluster: &Cluster, namespace: &Namespace) -> anyhow::Resul
 
 #[tokio::test]
 #[ignore = "needs a cluster: tests/cluster/with-cluster.sh"]
-async fn nothing_is_written_while_nothing_changes() -> anyhow::Result<()> {
+async fn the_api_is_left_alone_while_nothing_changes() -> anyhow::Result<()> {
     let cluster = Cluster::connect().await?;
     let set = Set::create(&cluster, "idle", SPEC).await?;
     for window in 1..=WINDOWS {
@@ -406,7 +406,7 @@ async fn mistakes_are_named(wrong: &Wrong) -> anyhow::Result<()> {
 #[tokio::test]
 #[ignore = "needs a cluster: tests/cluster/with-cluster.sh"]
 async fn a_set_that_cannot_be_says_why_and_comes_up_when_it_can() -> anyhow::Result<()> {
-    let cluster = Cluster::connect().await?;
+    let cluster = Cluster::connect_beside_others().await?;
     operator_at_work(&cluster).await?;
     let namespace = cluster.namespace("wrong").await?;
     let wrong = wrong_sets(&namespace).await?;
@@ -486,7 +486,7 @@ fn rotated(status: &RedisReplicaSetStatus, cause: RotationCause, revision: i64) 
 #[ignore = "needs a cluster: tests/cluster/with-cluster.sh"]
 async fn passwords_follow_their_secret_and_their_timer_and_a_pause_holds_all() -> anyhow::Result<()>
 {
-    let cluster = Cluster::connect().await?;
+    let cluster = Cluster::connect_beside_others().await?;
     operator_at_work(&cluster).await?;
     let namespace = cluster.namespace("auth").await?;
     store_password(&namespace, "first").await?;
