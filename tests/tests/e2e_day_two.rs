@@ -16,7 +16,7 @@ const SPEC: &str = "  replicas: 3\n  storage: {size: 100Mi}\n";
 #[tokio::test]
 #[ignore = "needs a cluster: tests/cluster/with-cluster.sh"]
 async fn quickstart_serves_and_a_second_apply_changes_nothing() -> anyhow::Result<()> {
-    let cluster = Cluster::connect_beside_others().await?;
+    let cluster = Cluster::connect().await?;
     operator_at_work(&cluster).await?;
     let began = Instant::now();
     let set = Set::create(&cluster, "quick", SPEC).await?;
