@@ -2,7 +2,7 @@
 //!
 //! Owns: the watches that fill the caches, and the two consumers of every change: the guard of the
 //! set concerned, in every operator pod, and the reconcile queue, served only by the acting one.
-//! Called once by `main`.
+//! Called once by `main`. The watches themselves are in `controller/watches.rs`.
 //!
 //! Watched are the sets (every change of spec or status), their children and pods by label (every
 //! change: a predicate on the generation would swallow deletions), the referenced volumes, and
@@ -12,33 +12,35 @@
 //! kube's `applier` runs the queue: one reconcile of a set at a time, [`CONCURRENCY`] at once,
 //! changes within [`DEBOUNCE`] taken together, failures paused for longer and longer.
 
+mod watches;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     convert::Infallible,
-    fmt::Debug,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
 use futures::{StreamExt, stream};
 use k8s_openapi::{api::core::v1::Node, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::{
-    Api, Client, Resource, ResourceExt,
+    Resource,
     runtime::{
-        WatchStreamExt,
         controller::{Action, Config as QueueConfig, applier},
-        reflector::{Lookup, ObjectRef, store::Writer},
-        watcher::{self, Event, watcher},
+        reflector::{ObjectRef, store::Writer},
     },
 };
-use serde::de::DeserializeOwned;
 use tokio::sync::{Notify, mpsc, watch};
 use tracing::{debug, error, warn};
 
+use self::watches::Watches;
 use crate::{
     api::names,
     context::{Context, SetKey, Stores, WatchedSet},
-    guard::{registry::Guards, view::node_is_ready},
+    guard::registry::Guards,
     leader::{gate::Holding, lease::RETRY_PERIOD},
     reconcile::{
         error::{Error, MAX_RETRY, MIN_RETRY},
@@ -64,6 +66,8 @@ pub struct Operator {
     news: mpsc::Sender<SetKey>,
     notes: Mutex<BTreeMap<SetKey, Notes>>,
     failures: Mutex<BTreeMap<SetKey, u32>>,
+    /// Whether all caches have been filled once.
+    is_filled: AtomicBool,
 }
 
 /// Sets to be reconciled, each at most once.
@@ -80,6 +84,18 @@ impl Queue {
             .unwrap_or_else(PoisonError::into_inner)
             .insert(key);
         self.filled.notify_one();
+    }
+
+    #[cfg(test)]
+    fn is_empty(&self) -> bool {
+        self.waiting.lock().unwrap().is_empty()
+    }
+
+    #[cfg(test)]
+    fn drain(&self) -> Vec<SetKey> {
+        std::mem::take(&mut *self.waiting.lock().unwrap())
+            .into_iter()
+            .collect()
     }
 
     async fn pop(&self) -> SetKey {
@@ -109,6 +125,7 @@ impl Operator {
             news,
             notes: Mutex::default(),
             failures: Mutex::default(),
+            is_filled: AtomicBool::new(false),
         };
         (Arc::new(operator), heard)
     }
@@ -156,10 +173,28 @@ impl Operator {
         }
     }
 
+    /// Has every set looked at, and those forgotten that are gone.
     fn touch_all(&self) {
-        for set in self.context.stores.sets.state() {
-            self.touch(key_of(&*set));
+        let sets = self.context.stores.sets.state();
+        let mut keys: BTreeSet<SetKey> = sets.iter().map(|set| key_of(&**set)).collect();
+        keys.extend(self.guards.known());
+        for key in keys {
+            self.touch(key);
         }
+    }
+
+    /// A cache was filled anew: what came or went since the last event is not known one by one.
+    fn touch_after_list(&self) {
+        // While the operator starts most caches are empty: nobody may decide by them.
+        if self.is_filled.load(Ordering::Acquire) {
+            self.touch_all();
+        }
+    }
+
+    /// From now on sets are looked at.
+    fn caches_are_full(&self) {
+        self.is_filled.store(true, Ordering::Release);
+        self.touch_all();
     }
 }
 
@@ -258,7 +293,7 @@ pub async fn run(
     });
     if wait_for_caches(&operator.context.stores).await {
         ready();
-        operator.touch_all();
+        operator.caches_are_full();
     }
     tokio::select! {
         () = serve_queue(operator) => {}
@@ -386,153 +421,4 @@ fn on_failure(set: Arc<WatchedSet>, error: &Error, operator: Arc<Operator>) -> A
     *count = count.saturating_add(1);
     let factor = 2_u32.saturating_pow(count.saturating_sub(1).min(16));
     Action::requeue(MIN_RETRY.saturating_mul(factor).min(MAX_RETRY))
-}
-
-/// What a change of an object means for sets.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Concerns {
-    /// The set of this name.
-    Itself,
-    /// The set that the object's label names.
-    Labelled,
-    /// All sets, if what they care about changed.
-    Everybody,
-    /// Nobody: it is looked up when needed.
-    Nobody,
-}
-
-struct Watches {
-    operator: Arc<Operator>,
-    client: Client,
-}
-
-impl Watches {
-    fn start(self, writers: Writers) -> tokio::task::JoinSet<()> {
-        use Concerns::{Everybody, Itself, Labelled, Nobody};
-        let mut tasks = tokio::task::JoinSet::new();
-        let ours = watcher::Config::default().labels(&names::all_children_selector());
-        // Claims are made from a template whose labels never change: those that select the members.
-        let claims = watcher::Config::default().labels(&names::all_members_selector());
-        let all = watcher::Config::default;
-        self.spawn(&mut tasks, writers.sets, all(), Itself, |_| String::new());
-        self.spawn(
-            &mut tasks,
-            writers.stateful_sets,
-            ours.clone(),
-            Labelled,
-            |_| String::new(),
-        );
-        self.spawn(&mut tasks, writers.pods, ours.clone(), Labelled, |_| {
-            String::new()
-        });
-        self.spawn(&mut tasks, writers.claims, claims, Nobody, |_| {
-            String::new()
-        });
-        self.spawn(&mut tasks, writers.volumes, all(), Nobody, |_| {
-            String::new()
-        });
-        self.spawn(&mut tasks, writers.services, ours.clone(), Labelled, |_| {
-            String::new()
-        });
-        self.spawn(&mut tasks, writers.slices, ours.clone(), Labelled, |_| {
-            String::new()
-        });
-        self.spawn(&mut tasks, writers.secrets, ours.clone(), Labelled, |_| {
-            String::new()
-        });
-        self.spawn(
-            &mut tasks,
-            writers.config_maps,
-            ours.clone(),
-            Labelled,
-            |_| String::new(),
-        );
-        self.spawn(&mut tasks, writers.budgets, ours.clone(), Labelled, |_| {
-            String::new()
-        });
-        self.spawn(&mut tasks, writers.accounts, ours.clone(), Labelled, |_| {
-            String::new()
-        });
-        self.spawn(&mut tasks, writers.policies, ours, Labelled, |_| {
-            String::new()
-        });
-        self.spawn(&mut tasks, writers.nodes, all(), Everybody, node_digest);
-        tasks
-    }
-
-    /// Watches one kind into its cache. `digest` is what of a cluster-wide object concerns sets.
-    fn spawn<K>(
-        &self,
-        tasks: &mut tokio::task::JoinSet<()>,
-        writer: Writer<K>,
-        config: watcher::Config,
-        concerns: Concerns,
-        digest: fn(&K) -> String,
-    ) where
-        K: Resource<DynamicType = ()>
-            + Lookup<DynamicType = ()>
-            + Clone
-            + Debug
-            + DeserializeOwned
-            + Send
-            + Sync
-            + 'static,
-    {
-        let api: Api<K> = Api::all(self.client.clone());
-        let operator = Arc::clone(&self.operator);
-        tasks.spawn(async move {
-            let mut digests: BTreeMap<String, String> = BTreeMap::new();
-            let stream = watcher(api, config)
-                .default_backoff()
-                .modify(|object| object.managed_fields_mut().clear())
-                .reflect(writer);
-            let mut stream = std::pin::pin!(stream);
-            while let Some(event) = stream.next().await {
-                let object = match &event {
-                    Ok(Event::Apply(object) | Event::InitApply(object) | Event::Delete(object)) => {
-                        object
-                    }
-                    Ok(Event::Init | Event::InitDone) => continue,
-                    Err(error) => {
-                        warn!(kind = %<K as Resource>::kind(&()), %error, "watch");
-                        continue;
-                    }
-                };
-                let deleted = matches!(&event, Ok(Event::Delete(_)));
-                match concerns {
-                    Concerns::Nobody => {}
-                    Concerns::Itself => operator.touch(key_of(object)),
-                    Concerns::Labelled => operator.touch_labelled(object.meta()),
-                    Concerns::Everybody => {
-                        let name = object.name_any();
-                        let now = (!deleted).then(|| digest(object));
-                        if digests.get(&name) != now.as_ref() {
-                            match now {
-                                Some(now) => digests.insert(name, now),
-                                None => digests.remove(&name),
-                            };
-                            operator.touch_all();
-                        }
-                    }
-                }
-            }
-        });
-    }
-}
-
-/// What of a node concerns sets.
-fn node_digest(node: &Node) -> String {
-    let spec = node.spec.as_ref();
-    let cordoned = spec.and_then(|s| s.unschedulable).unwrap_or_default();
-    let taints: Vec<String> = spec
-        .and_then(|s| s.taints.as_ref())
-        .into_iter()
-        .flatten()
-        .map(|t| format!("{}={}", t.key, t.effect))
-        .collect();
-    format!(
-        "{} {cordoned} {taints:?} {:?}",
-        node_is_ready(node),
-        node.labels()
-    )
 }

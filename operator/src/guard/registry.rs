@@ -82,6 +82,13 @@ impl Guards {
             .remove(key);
     }
 
+    /// The sets that are guarded.
+    #[must_use]
+    pub fn known(&self) -> Vec<SetKey> {
+        let handles = self.handles.lock().unwrap_or_else(PoisonError::into_inner);
+        handles.keys().cloned().collect()
+    }
+
     /// What the guard of a set knows.
     #[must_use]
     pub fn view(&self, key: &SetKey) -> View {
