@@ -87,11 +87,6 @@ impl Queue {
     }
 
     #[cfg(test)]
-    fn is_empty(&self) -> bool {
-        self.waiting.lock().unwrap().is_empty()
-    }
-
-    #[cfg(test)]
     fn drain(&self) -> Vec<SetKey> {
         std::mem::take(&mut *self.waiting.lock().unwrap())
             .into_iter()
@@ -145,6 +140,10 @@ impl Operator {
 
     /// Something about a set changed.
     fn touch(&self, key: SetKey) {
+        // While the operator starts some caches are empty: nobody may decide by them. All sets are looked at afterwards.
+        if !self.is_filled.load(Ordering::Acquire) {
+            return;
+        }
         let exists = self.context.stores.sets.get(&reference(&key)).is_some();
         if exists {
             self.guards.look_at(&self.context, &key, &self.news);
@@ -180,14 +179,6 @@ impl Operator {
         keys.extend(self.guards.known());
         for key in keys {
             self.touch(key);
-        }
-    }
-
-    /// A cache was filled anew: what came or went since the last event is not known one by one.
-    fn touch_after_list(&self) {
-        // While the operator starts most caches are empty: nobody may decide by them.
-        if self.is_filled.load(Ordering::Acquire) {
-            self.touch_all();
         }
     }
 
@@ -318,7 +309,7 @@ async fn wait_for_caches(stores: &Stores) -> bool {
         policies,
         nodes,
     } = stores;
-    let filled = futures::join!(
+    let filled = futures::try_join!(
         sets.wait_until_ready(),
         stateful_sets.wait_until_ready(),
         pods.wait_until_ready(),
@@ -333,11 +324,10 @@ async fn wait_for_caches(stores: &Stores) -> bool {
         policies.wait_until_ready(),
         nodes.wait_until_ready(),
     );
-    let first = filled.0.is_ok() && filled.1.is_ok() && filled.2.is_ok();
-    if !first {
+    if filled.is_err() {
         error!("a watch ended before its cache was filled");
     }
-    first
+    filled.is_ok()
 }
 
 async fn serve_queue(operator: Arc<Operator>) {

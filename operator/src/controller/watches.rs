@@ -19,21 +19,21 @@ use kube::{
     },
 };
 use serde::de::DeserializeOwned;
+use tokio::task::JoinSet;
 use tracing::warn;
 
 use super::{Operator, Writers, key_of};
 use crate::{api::names, guard::view::node_is_ready};
 
-/// What a change of an object means for sets.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Concerns {
+/// Which sets a change of an object of kind `K` concerns.
+enum Concerns<K> {
     /// The set of this name.
     Itself,
     /// The set that the object's label names.
     Labelled,
-    /// All sets, if what they care about changed.
-    Everybody,
-    /// Nobody: it is looked up when needed.
+    /// All sets, if what this makes of the object changed.
+    Everybody(fn(&K) -> String),
+    /// None: the object is looked up when needed.
     Nobody,
 }
 
@@ -47,67 +47,37 @@ pub struct Watches {
 
 impl Watches {
     /// Starts them; they end with the set of tasks.
-    pub fn start(self, writers: Writers) -> tokio::task::JoinSet<()> {
+    pub fn start(self, writers: Writers) -> JoinSet<()> {
         use Concerns::{Everybody, Itself, Labelled, Nobody};
-        let mut tasks = tokio::task::JoinSet::new();
-        let ours = watcher::Config::default().labels(&names::all_children_selector());
+        let mut tasks = JoinSet::new();
+        let children = watcher::Config::default().labels(&names::all_children_selector());
         // Claims are made from a template whose labels never change: those that select the members.
-        let claims = watcher::Config::default().labels(&names::all_members_selector());
-        let all = watcher::Config::default;
-        self.spawn(&mut tasks, writers.sets, all(), Itself, |_| String::new());
-        self.spawn(
-            &mut tasks,
-            writers.stateful_sets,
-            ours.clone(),
-            Labelled,
-            |_| String::new(),
-        );
-        self.spawn(&mut tasks, writers.pods, ours.clone(), Labelled, |_| {
-            String::new()
-        });
-        self.spawn(&mut tasks, writers.claims, claims, Nobody, |_| {
-            String::new()
-        });
-        self.spawn(&mut tasks, writers.volumes, all(), Nobody, |_| {
-            String::new()
-        });
-        self.spawn(&mut tasks, writers.services, ours.clone(), Labelled, |_| {
-            String::new()
-        });
-        self.spawn(&mut tasks, writers.slices, ours.clone(), Labelled, |_| {
-            String::new()
-        });
-        self.spawn(&mut tasks, writers.secrets, ours.clone(), Labelled, |_| {
-            String::new()
-        });
-        self.spawn(
-            &mut tasks,
-            writers.config_maps,
-            ours.clone(),
-            Labelled,
-            |_| String::new(),
-        );
-        self.spawn(&mut tasks, writers.budgets, ours.clone(), Labelled, |_| {
-            String::new()
-        });
-        self.spawn(&mut tasks, writers.accounts, ours.clone(), Labelled, |_| {
-            String::new()
-        });
-        self.spawn(&mut tasks, writers.policies, ours, Labelled, |_| {
-            String::new()
-        });
-        self.spawn(&mut tasks, writers.nodes, all(), Everybody, node_digest);
+        let members = watcher::Config::default().labels(&names::all_members_selector());
+        let all = watcher::Config::default();
+        let started = &mut tasks;
+        self.spawn(started, writers.sets, &all, Itself);
+        self.spawn(started, writers.stateful_sets, &children, Labelled);
+        self.spawn(started, writers.pods, &children, Labelled);
+        self.spawn(started, writers.claims, &members, Nobody);
+        self.spawn(started, writers.volumes, &all, Nobody);
+        self.spawn(started, writers.services, &children, Labelled);
+        self.spawn(started, writers.slices, &children, Labelled);
+        self.spawn(started, writers.secrets, &children, Labelled);
+        self.spawn(started, writers.config_maps, &children, Labelled);
+        self.spawn(started, writers.budgets, &children, Labelled);
+        self.spawn(started, writers.accounts, &children, Labelled);
+        self.spawn(started, writers.policies, &children, Labelled);
+        self.spawn(started, writers.nodes, &all, Everybody(node_digest));
         tasks
     }
 
-    /// Watches one kind into its cache. `digest` is what of a cluster-wide object concerns sets.
+    /// Watches one kind into its cache.
     fn spawn<K>(
         &self,
-        tasks: &mut tokio::task::JoinSet<()>,
+        tasks: &mut JoinSet<()>,
         writer: Writer<K>,
-        config: watcher::Config,
-        concerns: Concerns,
-        digest: fn(&K) -> String,
+        config: &watcher::Config,
+        concerns: Concerns<K>,
     ) where
         K: Resource<DynamicType = ()>
             + Lookup<DynamicType = ()>
@@ -119,19 +89,14 @@ impl Watches {
             + 'static,
     {
         let api: Api<K> = Api::all(self.client.clone());
-        let mut consequences = Consequences {
-            operator: Arc::clone(&self.operator),
-            concerns,
-            digest,
-            digests: BTreeMap::new(),
-        };
+        let events = watcher(api, config.clone())
+            .default_backoff()
+            .modify(|object| object.managed_fields_mut().clear())
+            .reflect(writer);
+        let mut consequences = Consequences::new(Arc::clone(&self.operator), concerns);
         tasks.spawn(async move {
-            let stream = watcher(api, config)
-                .default_backoff()
-                .modify(|object| object.managed_fields_mut().clear())
-                .reflect(writer);
-            let mut stream = std::pin::pin!(stream);
-            while let Some(event) = stream.next().await {
+            let mut events = std::pin::pin!(events);
+            while let Some(event) = events.next().await {
                 match event {
                     Ok(event) => consequences.heed(&event),
                     Err(error) => {
@@ -146,49 +111,60 @@ impl Watches {
 /// Turns the events of one watch, already in the cache, into sets to be looked at.
 struct Consequences<K> {
     operator: Arc<Operator>,
-    concerns: Concerns,
-    digest: fn(&K) -> String,
+    concerns: Concerns<K>,
     /// Of the objects that concern everybody, by name.
     digests: BTreeMap<String, String>,
 }
 
 impl<K: Resource<DynamicType = ()>> Consequences<K> {
+    fn new(operator: Arc<Operator>, concerns: Concerns<K>) -> Self {
+        Self {
+            operator,
+            concerns,
+            digests: BTreeMap::new(),
+        }
+    }
+
     fn heed(&mut self, event: &Event<K>) {
         match event {
             Event::Init => self.digests.clear(),
             Event::InitApply(object) => {
-                if self.concerns == Concerns::Everybody {
-                    let digest = (self.digest)(object);
-                    self.digests.insert(object.name_any(), digest);
+                self.is_news(object);
+            }
+            Event::InitDone => match self.concerns {
+                Concerns::Itself | Concerns::Labelled | Concerns::Everybody(_) => {
+                    self.operator.touch_all();
+                }
+                Concerns::Nobody => {}
+            },
+            Event::Apply(object) => {
+                if self.is_news(object) {
+                    self.touch_concerned(object);
                 }
             }
-            Event::InitDone => {
-                if self.concerns != Concerns::Nobody {
-                    self.operator.touch_after_list();
-                }
+            Event::Delete(object) => {
+                self.digests.remove(&object.name_any());
+                self.touch_concerned(object);
             }
-            Event::Apply(object) => self.changed(object, Some((self.digest)(object))),
-            Event::Delete(object) => self.changed(object, None),
         }
     }
 
-    /// `now` is the digest of an object that exists.
-    fn changed(&mut self, object: &K, now: Option<String>) {
+    /// Whether what concerns sets of an object that exists differs from the last time, and remembers it.
+    fn is_news(&mut self, object: &K) -> bool {
+        let Concerns::Everybody(digest) = self.concerns else {
+            return true;
+        };
+        let now = digest(object);
+        let before = self.digests.insert(object.name_any(), now.clone());
+        before != Some(now)
+    }
+
+    fn touch_concerned(&self, object: &K) {
         match self.concerns {
-            Concerns::Nobody => {}
             Concerns::Itself => self.operator.touch(key_of(object)),
             Concerns::Labelled => self.operator.touch_labelled(object.meta()),
-            Concerns::Everybody => {
-                let name = object.name_any();
-                if self.digests.get(&name) == now.as_ref() {
-                    return;
-                }
-                match now {
-                    Some(now) => self.digests.insert(name, now),
-                    None => self.digests.remove(&name),
-                };
-                self.operator.touch_all();
-            }
+            Concerns::Everybody(_) => self.operator.touch_all(),
+            Concerns::Nobody => {}
         }
     }
 }
@@ -275,12 +251,7 @@ mod tests {
     #[tokio::test]
     async fn sets_that_come_and_go_while_a_watch_is_cut_are_looked_at_and_forgotten() {
         let (operator, mut sets) = operator();
-        let mut consequences = Consequences {
-            operator: Arc::clone(&operator),
-            concerns: Concerns::Itself,
-            digest: |_| String::new(),
-            digests: BTreeMap::new(),
-        };
+        let mut consequences = Consequences::new(Arc::clone(&operator), Concerns::Itself);
         let mut hear = |events: Vec<Event<WatchedSet>>| {
             for event in events {
                 sets.apply_watcher_event(&event);
@@ -288,7 +259,7 @@ mod tests {
             }
         };
         hear(listed(&["old", "going"]));
-        assert!(operator.queue.is_empty(), "before all caches are full");
+        assert_eq!(operator.queue.drain(), [], "before all caches are full");
         operator.caches_are_full();
         assert_eq!(operator.queue.drain(), [key("going"), key("old")]);
 
