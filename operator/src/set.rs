@@ -108,6 +108,8 @@ pub struct Auth {
     pub overlap: Duration,
     /// The annotation that asks for a rotation, if it is there and can be understood.
     pub request: Option<RotationRequest>,
+    /// What is wrong with that annotation, with its field and the cure.
+    pub request_mistake: Option<String>,
 }
 
 /// Where a password comes from.

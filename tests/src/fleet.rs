@@ -247,6 +247,7 @@ impl Fleet {
     pub fn request(&self, term: u64, elector: &str, intent: Intent) -> Prepare {
         Prepare {
             fleet: FLEET.into(),
+            heir_of: None,
             term: Term(term),
             elector: elector.into(),
             generation: Generation(1),
@@ -283,6 +284,7 @@ impl Fleet {
         let all = 0..self.members.len();
         let preference = preferred.map(|at| self.members[at].name.as_str().into());
         let mut election = Election::new(ElectionPlan {
+            heir_of: None,
             fleet: FLEET.into(),
             term: Term(self.term),
             elector: "elector".into(),

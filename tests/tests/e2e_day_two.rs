@@ -5,8 +5,9 @@ use std::time::Instant;
 
 use anyhow::{Context, ensure};
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use redfleet_operator::api::v1alpha1::RotationPhase;
-use redfleet_tests::cluster::{Cluster, pod_node};
+use redfleet_tests::cluster::{Cluster, Deletion, pod_node};
 use redfleet_tests::replicaset::{MINUTE, Set, operator_at_work, pod_uids, route_services};
 use redfleet_tests::wait::wait_until;
 use redfleet_tests::writer::{Connection, Connections, numbers};
@@ -141,6 +142,99 @@ async fn five_members_and_three_again_without_the_master_moving_away() -> anyhow
         account.outage(began).as_secs_f64()
     );
     ensure!(missing.is_empty(), "acknowledged and gone: {missing:?}");
+    set.namespace.delete().await
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: tests/cluster/with-cluster.sh"]
+async fn a_master_that_has_to_go_hands_over_before_it_does() -> anyhow::Result<()> {
+    let cluster = Cluster::connect_beside_others().await?;
+    let spec = SPEC.replace("replicas: 3", "replicas: 5");
+    let set = Set::create(&cluster, "shrink", &spec).await?;
+    route_services(&cluster, "").await?;
+    let leaves = |master: &Option<String>| {
+        let master = master.as_deref().unwrap_or_default();
+        ["orders-3", "orders-4"].contains(&master)
+    };
+    // Who leads by then is not ours to choose: the three that stay are replaced together, so one of the others takes over.
+    for _ in 0..5 {
+        if leaves(&set.status().await?.master) {
+            break;
+        }
+        let stay = ["orders-0", "orders-1", "orders-2"];
+        set.namespace
+            .kubectl(&[&["delete", "pod"][..], &stay].concat())
+            .await?;
+        set.ready(MINUTE * 2).await?;
+    }
+    let before = set.status().await?;
+    ensure!(leaves(&before.master), "{:?} still leads", before.master);
+    let writer = set.writer(Connections::Kept).await?;
+    let began = Instant::now();
+    set.namespace
+        .kubectl(&["scale", "rrs/orders", "--replicas=3"])
+        .await?;
+    let after = set
+        .until("three members", MINUTE * 2, |s| {
+            s.voters.len() == 3 && s.replicas == 3
+        })
+        .await?;
+    set.ready(MINUTE * 2).await?;
+    let account = writer.stop().await;
+    let master = set.master().await?.metadata.name.context("a name")?;
+    let found = numbers(set.member(&master).await?, &set.password().await?).await?;
+    let missing = account.missing(&found, None);
+    ensure!(!leaves(&after.master), "{:?} leads", after.master);
+    let record = after.failovers.first().context("a record")?;
+    ensure!(
+        record.lost_bytes == Some(0) && after.term == before.term + 1,
+        "not one planned switchover: {record:?}"
+    );
+    println!(
+        "SCALED 5, 3 with the master among those that leave; longest pause {:.2} s",
+        account.outage(began).as_secs_f64()
+    );
+    ensure!(missing.is_empty(), "acknowledged and gone: {missing:?}");
+    set.namespace.delete().await
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: tests/cluster/with-cluster.sh"]
+async fn a_set_that_was_deleted_and_is_applied_again_has_its_data() -> anyhow::Result<()> {
+    let cluster = Cluster::connect_beside_others().await?;
+    let set = Set::create(&cluster, "again", SPEC).await?;
+    let master = set.master().await?.metadata.name.context("a name")?;
+    set.namespace
+        .delete_pod(&master, Deletion::Graceful)
+        .await?;
+    let before = set.until("a second term", MINUTE, |s| s.term > 1).await?;
+    set.ready(MINUTE).await?;
+    let write = |word: &'static str| {
+        let set = set.clone();
+        async move {
+            let master = set.master().await?.metadata.name.context("a name")?;
+            let address = set.member(&master).await?;
+            let mut connection = Connection::open(address, &set.password().await?).await?;
+            connection.call(&["INCR", word]).await
+        }
+    };
+    ensure!(write("visits").await? == ["1"]);
+    set.namespace.kubectl(&["delete", "rrs/orders"]).await?;
+    // Fewer members than a majority of those that held the data: nobody can say that nothing is overlooked.
+    set.apply(&SPEC.replace("replicas: 3", "replicas: 1"))
+        .await?;
+    set.until("the condition to name the cure", MINUTE * 2, |s| {
+        let says = |c: &Condition| c.message.contains("set spec.replicas to 3");
+        s.conditions.iter().any(says)
+    })
+    .await?;
+    set.apply(SPEC).await?;
+    let after = set.ready(MINUTE * 2).await?;
+    ensure!(
+        after.term > before.term && after.voters_generation > before.voters_generation,
+        "terms and voters begin anew: {after:?}"
+    );
+    ensure!(write("visits").await? == ["2"], "the data are gone");
     set.namespace.delete().await
 }
 

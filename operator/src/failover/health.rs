@@ -160,6 +160,25 @@ impl Evidence<'_> {
     }
 }
 
+impl Word {
+    /// That of a member whose data belong to another set: it answers, and has no say.
+    #[must_use]
+    pub fn of_a_stranger(age_ms: u64) -> Self {
+        Self {
+            age_ms,
+            role: RoleKind::Idle,
+            term: Term(0),
+            serving: false,
+            vote: Vote::Suspended,
+            master_seen_ms_ago: None,
+            link: MasterLink::Down,
+            released: None,
+            relinquished: None,
+            promised: Term(0),
+        }
+    }
+}
+
 impl Witness {
     /// Its last word, if it is recent.
     #[must_use]

@@ -19,8 +19,9 @@
 //!
 //! Not done here: sending anything, terms (`guard`), votes and positions (`replset`).
 //!
-//! Reading order: `health`, `decide`, `switchover`.
+//! Reading order: `health`, `decide`, `switchover`, `heritage`.
 
 pub mod decide;
 pub mod health;
+pub mod heritage;
 pub mod switchover;

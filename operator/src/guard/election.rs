@@ -26,7 +26,11 @@ use crate::{
         v1alpha1::{FailoverReason, FailoverRecord, MAX_FAILOVER_RECORDS},
     },
     context::cached,
-    failover::{decide::Call, switchover},
+    failover::{
+        decide::Call,
+        heritage::{Found, Heritage, Undecided, heritage},
+        switchover,
+    },
     members::remote::{CALL_TIMEOUT, CallError},
     telemetry::metrics::{FailoverLabel, SetLabel},
 };
@@ -53,6 +57,9 @@ pub(super) enum Failure {
     /// Nobody may be promoted.
     #[error("{0}")]
     Refused(#[from] Refusal),
+    /// It is not clear which data the set begins with.
+    #[error("{0}")]
+    Heritage(#[from] Undecided),
     /// The winner did not obey.
     #[error("{member} was not promoted: {why}")]
     NotPromoted {
@@ -68,11 +75,16 @@ impl Failure {
     pub(super) fn stuck(&self) -> Stuck {
         match self {
             Self::Refused(Refusal::DatasetLost(_)) => Stuck::DataLost(self.to_string()),
-            Self::Refused(_) | Self::Term(_) | Self::NotPromoted { .. } => {
+            Self::Refused(_) | Self::Heritage(_) | Self::Term(_) | Self::NotPromoted { .. } => {
                 Stuck::Waiting(self.to_string())
             }
         }
     }
+}
+
+/// The identity that members know the set by.
+pub(super) fn fleet_of(set: &RedisReplicaSet) -> FleetId {
+    FleetId::new(set.uid().unwrap_or_default())
 }
 
 /// The voters that a status records.
@@ -108,28 +120,58 @@ impl Guard {
         planned: Planned,
     ) -> Result<String, Failure> {
         let began_ms = self.context.now_ms();
-        let claimed = self.claim_term(set).await?;
-        self.elect_in(&claimed, call, planned, began_ms).await
+        let heritage = self.heritage(set)?;
+        let claimed = self.claim_term(set, heritage.as_ref()).await?;
+        let heir_of = heritage.map(|h| h.of);
+        let mut plan = self.plan(&claimed, call, &planned);
+        plan.heir_of.clone_from(&heir_of);
+        if let Some(before) = heir_of {
+            info!(set = %self.key, %before, "the volumes hold data of a set of this name that was deleted: going on with them");
+        }
+        self.elect_in(&claimed, call, plan, began_ms).await
+    }
+
+    /// Data of a deleted set on the volumes; only before the first mastership.
+    fn heritage(&self, set: &RedisReplicaSet) -> Result<Option<Heritage>, Undecided> {
+        if set.status.as_ref().is_some_and(|s| s.bootstrapped) {
+            return Ok(None);
+        }
+        let found = self.members.iter().filter_map(|(name, member)| {
+            let state = member.current()?;
+            Some(Found {
+                member: name.clone(),
+                fleet: FleetId::new(state.fleet.clone()),
+                promised: Term(state.promised_term),
+                voters: state.voters.clone().map(VoterSet::from).unwrap_or_default(),
+            })
+        });
+        let found: Vec<Found> = found.collect();
+        heritage(&fleet_of(set), &voters_of(set), &found)
     }
 
     /// Obtains the next term; nobody else can have it.
     pub(super) async fn claim_term(
         &mut self,
         set: &RedisReplicaSet,
+        heritage: Option<&Heritage>,
     ) -> Result<RedisReplicaSet, TermError> {
         let expected = set.status.as_ref().map_or(0, |s| s.election_term);
         let me = self.context.settings.identity.clone();
+        let promised = heritage.map_or(0, |h| i64::try_from(h.promised.0).unwrap_or(i64::MAX));
+        let known = heritage.map_or(0, |h| i64::try_from(h.generation.0).unwrap_or(i64::MAX));
         let claim = |newest: &RedisReplicaSet| {
             let status = newest.status.clone().unwrap_or_default();
             if status.election_term != expected {
                 let elector = status.elector.unwrap_or_default();
                 return Err(format!("{elector} has term {}", status.election_term));
             }
-            let term = expected.max(status.term).saturating_add(1);
+            let term = expected.max(status.term).max(promised).saturating_add(1);
             let mut fields = json!({"electionTerm": term, "elector": me});
             if status.voters.is_empty() {
                 fields["voters"] = json!(first_voters(newest));
-                fields["votersGeneration"] = json!(1);
+            }
+            if status.voters_generation <= known {
+                fields["votersGeneration"] = json!(known.saturating_add(1));
             }
             Ok(fields)
         };
@@ -149,10 +191,10 @@ impl Guard {
         &mut self,
         claimed: &RedisReplicaSet,
         call: &Call,
-        planned: Planned,
+        plan: ElectionPlan,
         began_ms: u64,
     ) -> Result<String, Failure> {
-        let mut election = Election::new(self.plan(claimed, call, &planned));
+        let mut election = Election::new(plan);
         self.collect(&mut election).await;
         let promotion = election.decide(self.context.now_ms())?;
         let winner = promotion.winner.name.to_string();
@@ -176,11 +218,12 @@ impl Guard {
         let status = claimed.status.clone().unwrap_or_default();
         let preference = self.preference(status.master.as_deref(), planned);
         let cache = self
-            .validated
+            .wanted
             .as_ref()
             .is_some_and(|v| v.storage.is_ephemeral());
         ElectionPlan {
-            fleet: FleetId::new(claimed.uid().unwrap_or_default()),
+            fleet: fleet_of(claimed),
+            heir_of: None,
             term: Term(u64::try_from(status.election_term).unwrap_or_default()),
             elector: ElectorId::new(self.context.settings.identity.clone()),
             intent: call.intent.clone(),
@@ -230,9 +273,8 @@ impl Guard {
         let prepare = election.prepare();
         let mut asked = JoinSet::new();
         let mut awaited: BTreeSet<String> = BTreeSet::new();
-        let now_ms = self.context.now_ms();
         for (name, member) in &self.members {
-            if member.word(now_ms).is_some() && member.current().is_some() {
+            if member.current().is_some() {
                 awaited.insert(name.clone());
             }
             let (name, remote, prepare) = (name.clone(), member.remote.clone(), prepare.clone());
@@ -443,7 +485,7 @@ impl Guard {
         let target = self.target(set, &master, to)?;
         // The term first: between the release and the promotion nobody serves.
         let claimed = self
-            .claim_term(set)
+            .claim_term(set, None)
             .await
             .map_err(|error| error.to_string())?;
         let began_ms = self.context.now_ms();
@@ -469,9 +511,8 @@ impl Guard {
             old_master: OldMaster::Gone,
             reason,
         };
-        let elected = self
-            .elect_in(&claimed, &call, Planned::To(handed), began_ms)
-            .await;
+        let plan = self.plan(&claimed, &call, &Planned::To(handed));
+        let elected = self.elect_in(&claimed, &call, plan, began_ms).await;
         elected.map_err(|failure| failure.to_string())
     }
 

@@ -4,10 +4,11 @@
 //! death counts only for the very pod that this guard saw serving.
 
 use kube::ResourceExt;
-use replset::{Term, Timing, VoterSet};
+use replset::{FleetId, Term, Timing, VoterSet};
 use tracing::debug;
 
 use super::{
+    election::fleet_of,
     task::{Guard, Reign},
     view::pod_fact,
 };
@@ -22,16 +23,17 @@ use crate::{
 
 impl Guard {
     pub(super) fn witnesses(&self, set: &RedisReplicaSet, now_ms: u64) -> Vec<Witness> {
+        let fleet = fleet_of(set);
         let mut names = self.member_names();
         let master = set.status.as_ref().and_then(|s| s.master.clone());
         names.extend(master.filter(|m| !names.contains(m)));
         names
             .iter()
-            .map(|name| self.witness(name, now_ms))
+            .map(|name| self.witness(&fleet, name, now_ms))
             .collect()
     }
 
-    fn witness(&self, name: &str, now_ms: u64) -> Witness {
+    fn witness(&self, fleet: &FleetId, name: &str, now_ms: u64) -> Witness {
         let stores = &self.context.stores;
         let pod = cached(&stores.pods, &self.key, name);
         let node = pod
@@ -57,7 +59,7 @@ impl Guard {
         match self.members.get(name) {
             Some(member) => Witness {
                 line,
-                ..member.witness(name, fact, now_ms)
+                ..member.witness(name, fleet, fact, now_ms)
             },
             None => Witness {
                 member: name.to_owned(),
@@ -76,9 +78,9 @@ impl Guard {
     ) -> (Verdict, Decision) {
         let status = set.status.clone().unwrap_or_default();
         let mut timing = Timing::default();
-        if let Some(validated) = &self.validated {
+        if let Some(wanted) = &self.wanted {
             timing.suspicion_ms =
-                u64::try_from(validated.detect_after.as_millis()).unwrap_or(timing.suspicion_ms);
+                u64::try_from(wanted.detect_after.as_millis()).unwrap_or(timing.suspicion_ms);
         }
         let evidence = Evidence {
             voters,

@@ -64,7 +64,7 @@ impl Slices {
 impl Guard {
     /// Brings both slices up to date for the mastership of `term`.
     pub(super) async fn write_slices(&mut self, master: &str, term: Term) {
-        let Some(set) = self.validated.clone() else {
+        let Some(set) = self.wanted.clone() else {
             return;
         };
         let Some(backend) = self.backend(master) else {

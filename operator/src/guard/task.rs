@@ -24,7 +24,7 @@ use crate::{
         health::{Line, Verdict},
     },
     members::link::{Event, Link, News},
-    reconcile::validate::{References, validate},
+    reconcile::validate::tolerate,
     resources::secrets::read_server_secret,
     set::{Activity, ValidatedSet},
 };
@@ -82,7 +82,8 @@ pub struct Guard {
     pub(super) links: BTreeMap<String, (String, Link)>,
     pub(super) members: BTreeMap<String, MemberView>,
     pub(super) set: Option<RedisReplicaSet>,
-    pub(super) validated: Option<ValidatedSet>,
+    /// The spec, without its mistakes.
+    pub(super) wanted: Option<ValidatedSet>,
     pub(super) reign: Option<Reign>,
     pub(super) stuck: Option<Stuck>,
     pub(super) slices: Slices,
@@ -127,7 +128,7 @@ impl Guard {
             links: BTreeMap::new(),
             members: BTreeMap::new(),
             set: None,
-            validated: None,
+            wanted: None,
             reign: None,
             stuck: None,
             slices: Slices::default(),
@@ -177,7 +178,7 @@ impl Guard {
         let Some(set) = self.decided() else {
             return CALM_TICK;
         };
-        let Some(activity) = self.validated.as_ref().map(|v| v.activity) else {
+        let Some(activity) = self.wanted.as_ref().map(|v| v.activity) else {
             self.verdict = None;
             return CALM_TICK;
         };
@@ -329,14 +330,8 @@ impl Guard {
             self.set = None;
             return;
         };
-        let defaults = &self.context.settings.defaults;
-        let known = self
-            .set
-            .as_ref()
-            .map(|s| (s.uid(), s.metadata.generation, s.spec.paused));
-        let news = known != Some((set.uid(), set.metadata.generation, set.spec.paused));
-        if news && let Ok(validated) = validate(&set, &References::default(), defaults) {
-            self.validated = Some(validated);
+        if self.set.as_ref() != Some(&set) {
+            self.wanted = Some(tolerate(&set, &self.context.settings.defaults));
         }
         self.set = Some(set);
         self.connect();

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use control::proto;
 use k8s_openapi::api::core::v1::{Node, Pod};
-use replset::{MasterLink, Position, Release, RoleKind, Term, Vote};
+use replset::{FleetId, MasterLink, Position, Release, RoleKind, Term, Vote};
 
 use crate::{
     api::names,
@@ -48,12 +48,17 @@ pub enum Stuck {
 }
 
 impl MemberView {
-    /// Its last word, as the rules of failover read it.
+    /// Its last word, as the rules of failover of the set `fleet` read it. A member whose volume holds data of another
+    /// set is there, and what it says is about that other set.
     #[must_use]
-    pub fn word(&self, now_ms: u64) -> Option<Word> {
+    pub fn word(&self, fleet: &FleetId, now_ms: u64) -> Option<Word> {
         let state = self.state.as_ref()?;
+        let age_ms = now_ms.saturating_sub(self.heard_ms);
+        if state.fleet != fleet.as_str() {
+            return Some(Word::of_a_stranger(age_ms));
+        }
         Some(Word {
-            age_ms: now_ms.saturating_sub(self.heard_ms),
+            age_ms,
             role: role(state),
             term: Term(state.term),
             serving: state.serving,
@@ -68,11 +73,11 @@ impl MemberView {
 
     /// As a witness of the set's master.
     #[must_use]
-    pub fn witness(&self, member: &str, pod: PodFact, now_ms: u64) -> Witness {
+    pub fn witness(&self, member: &str, fleet: &FleetId, pod: PodFact, now_ms: u64) -> Witness {
         Witness {
             member: member.to_owned(),
             line: self.line,
-            word: self.word(now_ms),
+            word: self.word(fleet, now_ms),
             pod,
         }
     }

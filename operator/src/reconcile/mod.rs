@@ -47,7 +47,7 @@ pub async fn reconcile(operator: &Operator, key: &SetKey) -> Result<Duration, Er
     let set = match validate::validate(&observed.set, &observed.references, defaults) {
         Ok(set) => set,
         Err(error) => {
-            let findings = invalid(&error);
+            let findings = invalid(&error, &observed.view);
             let outcome = Outcome {
                 observed: &observed,
                 plan: None,

@@ -3,7 +3,7 @@
 //! Called by the reconcile pipeline between observe and plan. Pure. It repeats the rules of the CRD, with the
 //! same messages, for objects that were stored before a rule existed, checks what CEL cannot, and fills in
 //! defaults. All mistakes are reported at once, each with its field and the cure. A problem of a referenced
-//! Secret is no mistake of the spec: the set goes on with the password it has.
+//! Secret or of the annotation that asks for a rotation is no mistake of the spec: the set goes on with the password it has.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -18,7 +18,8 @@ use crate::{
         duration::DurationText,
         names,
         v1alpha1::{
-            AuthSpec, RedisReplicaSet, RedisReplicaSetSpec, SpreadRule, StorageSpec, rules,
+            AuthSpec, RedisReplicaSet, RedisReplicaSetSpec, Retention, SpreadRule, StorageSpec,
+            rules,
         },
     },
     quantity,
@@ -86,11 +87,32 @@ pub fn validate(
     defaults: &Defaults,
 ) -> Result<ValidatedSet, InvalidSpec> {
     let mut found = Findings::default();
+    let name = set.metadata.name.as_deref().unwrap_or_default();
+    found.require(name_is_valid(name), "metadata.name", rules::NAME_MESSAGE);
+    check_rules(&set.spec, &mut found);
+    let validated = read(set, references, defaults, &mut found);
+    found.into_result(validated)
+}
+
+/// What the guard goes by: a mistake in a spec must not leave a running set without failover, so a field with one has its
+/// default here, and data are taken for such that must last.
+pub fn tolerate(set: &RedisReplicaSet, defaults: &Defaults) -> ValidatedSet {
+    read(
+        set,
+        &References::default(),
+        defaults,
+        &mut Findings::default(),
+    )
+}
+
+fn read(
+    set: &RedisReplicaSet,
+    references: &References,
+    defaults: &Defaults,
+    found: &mut Findings,
+) -> ValidatedSet {
     let spec = &set.spec;
-    let name = set.metadata.name.clone().unwrap_or_default();
-    found.require(name_is_valid(&name), "metadata.name", rules::NAME_MESSAGE);
-    check_rules(spec, &mut found);
-    let validated = ValidatedSet {
+    ValidatedSet {
         namespace: set.metadata.namespace.clone().unwrap_or_default(),
         uid: set.metadata.uid.clone().unwrap_or_default(),
         generation: set.metadata.generation.unwrap_or_default(),
@@ -102,9 +124,9 @@ pub fn validate(
             .unwrap_or_else(|| defaults.server_image.clone()),
         image_pull_policy: spec.image_pull_policy,
         resources: spec.resources.clone(),
-        storage: storage(&spec.storage, &mut found),
+        storage: storage(&spec.storage, found),
         config: spec.config.clone(),
-        auth: auth(set, references, &mut found),
+        auth: auth(set, references, found),
         spread: spread(&spec.placement.spread),
         master_service: ServiceOptions {
             service_type: spec.services.master.service_type,
@@ -134,9 +156,8 @@ pub fn validate(
         } else {
             Activity::Active
         },
-        name,
-    };
-    found.into_result(validated)
+        name: set.metadata.name.clone().unwrap_or_default(),
+    }
 }
 
 /// Collects mistakes so that the user sees all of them at once.
@@ -336,7 +357,11 @@ fn storage(spec: &StorageSpec, found: &mut Findings) -> Storage {
         }
         (Some(_), Some(_)) | (None, None) => {
             found.add("spec.storage", rules::STORAGE_CHOICE_MESSAGE);
-            Storage::Ephemeral { size_limit: None }
+            Storage::Persistent {
+                size: String::new(),
+                class: None,
+                retention: Retention::Retain,
+            }
         }
     }
 }
@@ -362,6 +387,7 @@ fn auth(set: &RedisReplicaSet, references: &References, found: &mut Findings) ->
         )
     });
     check_secret_names(set, spec, found);
+    let request = rotation_request(set);
     Auth {
         client: credential(spec.client_secret_name.as_deref(), &references.client),
         replication: credential(
@@ -370,7 +396,8 @@ fn auth(set: &RedisReplicaSet, references: &References, found: &mut Findings) ->
         ),
         rotate_every,
         overlap,
-        request: rotation_request(set, found),
+        request_mistake: request.as_ref().err().cloned(),
+        request: request.unwrap_or_default(),
     }
 }
 
@@ -428,29 +455,28 @@ fn credential(reference: Option<&str>, observed: &ReferencedSecret) -> Credentia
     }
 }
 
-fn rotation_request(set: &RedisReplicaSet, found: &mut Findings) -> Option<RotationRequest> {
-    let token = set
-        .metadata
-        .annotations
-        .as_ref()?
-        .get(api::ROTATE_ANNOTATION)?;
+/// The rotation that the annotation asks for, or what is wrong with it.
+fn rotation_request(set: &RedisReplicaSet) -> Result<Option<RotationRequest>, String> {
+    let annotations = set.metadata.annotations.as_ref();
+    let Some(token) = annotations.and_then(|all| all.get(api::ROTATE_ANNOTATION)) else {
+        return Ok(None);
+    };
     let scope = match token.split('@').next() {
         Some("client") => RotationScope::Client,
         Some("replication") => RotationScope::Replication,
         Some("all") => RotationScope::All,
         Some(_) | None => {
-            let message = "the value must be client, replication or all, followed by @ and anything new: write for example client@1";
-            found.add(
-                &format!("metadata.annotations[{}]", api::ROTATE_ANNOTATION),
-                message,
-            );
-            return None;
+            return Err(format!(
+                "metadata.annotations[{}]: the value must be client, replication or all, followed by @ and anything new: write \
+                 for example client@1",
+                api::ROTATE_ANNOTATION
+            ));
         }
     };
-    Some(RotationRequest {
+    Ok(Some(RotationRequest {
         scope,
         token: token.clone(),
-    })
+    }))
 }
 
 fn spread(rules: &[SpreadRule]) -> Vec<Constraint> {

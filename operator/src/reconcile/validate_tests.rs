@@ -283,21 +283,32 @@ fn the_annotation_asks_for_a_rotation() {
         let mut object = set(json!({"storage": {"size": "8Gi"}}));
         object.metadata.annotations =
             Some([(api::ROTATE_ANNOTATION.to_owned(), value.to_owned())].into());
-        validate(&object, &References::default(), &defaults())
-            .map(|set| set.auth.request.map(|r| r.scope))
+        let set = validate(&object, &References::default(), &defaults());
+        let auth = set.expect("the rest goes on").auth;
+        (auth.request.map(|r| r.scope), auth.request_mistake)
     };
-    assert_eq!(ask("client@1"), Ok(Some(RotationScope::Client)));
-    assert_eq!(ask("replication"), Ok(Some(RotationScope::Replication)));
+    assert_eq!(ask("client@1"), (Some(RotationScope::Client), None));
+    assert_eq!(ask("replication"), (Some(RotationScope::Replication), None));
     assert_eq!(
         ask("all@2026-11-23T10:00:00Z"),
-        Ok(Some(RotationScope::All))
+        (Some(RotationScope::All), None)
     );
-    assert!(
-        ask("everything")
-            .expect_err("unknown")
-            .to_string()
-            .contains("client@1")
-    );
+    let (scope, mistake) = ask("everything");
+    assert_eq!(scope, None);
+    assert!(mistake.expect("it is wrong").contains("client@1"));
+}
+
+#[test]
+fn a_spec_with_mistakes_is_guarded_by_what_is_right_of_it() {
+    let mistaken = set(json!({
+        "storage": {"size": "8Gi", "ephemeral": {}}, "config": {"maxmemory_policy": "noeviction"},
+        "failover": {"detectAfter": "3s"}, "services": {"replicas": {"maxLag": "soon"}},
+    }));
+    assert!(validate(&mistaken, &References::default(), &defaults()).is_err());
+    let guarded = tolerate(&mistaken, &defaults());
+    assert_eq!(guarded.detect_after, Duration::from_secs(3));
+    assert_eq!(guarded.max_lag, DEFAULT_MAX_LAG);
+    assert!(!guarded.storage.is_ephemeral(), "data that must last");
 }
 
 #[test]

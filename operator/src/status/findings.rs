@@ -10,7 +10,7 @@ use crate::{
         plan::{Plan, configuration::Judged, members::MemberFacts},
         validate::InvalidSpec,
     },
-    rollout::order::{Duty, Health, Next as Rollout},
+    rollout::order::{Health, Next as Rollout},
     scaling::Next as Scaling,
     set::{Activity, ValidatedSet},
 };
@@ -32,8 +32,10 @@ pub fn findings(
     plan: &Plan,
     failure: Option<&Failure>,
 ) -> Vec<Finding> {
-    let available = available(view, plan);
-    let stalled = stalled(view, plan, failure);
+    let trouble = |m: &MemberFacts| m.trouble.as_ref().map(|t| format!("; {}: {t}", m.name));
+    let troubles: String = plan.members.iter().filter_map(trouble).collect();
+    let available = available(view, &troubles);
+    let stalled = stalled(set, view, plan, failure);
     let progress = progress(set, plan, &available, failure);
     let refused = stalled
         .as_ref()
@@ -51,33 +53,33 @@ pub fn findings(
     found
 }
 
-/// The findings about a set whose spec cannot be followed: what runs goes on running.
+/// The findings about a set whose spec cannot be followed: what runs goes on running, and is guarded.
 #[must_use]
-pub fn invalid(error: &InvalidSpec) -> Vec<Finding> {
+pub fn invalid(error: &InvalidSpec, view: &View) -> Vec<Finding> {
     let message = error.to_string();
-    [
+    let refused = [
         (ConditionType::Ready, Truth::False),
         (ConditionType::Progressing, Truth::False),
         (ConditionType::Stalled, Truth::True),
     ]
-    .map(|(kind, truth)| Finding::new(kind, truth, Reason::InvalidSpec, &message))
-    .to_vec()
+    .map(|(kind, truth)| Finding::new(kind, truth, Reason::InvalidSpec, &message));
+    refused.into_iter().chain([available(view, "")]).collect()
 }
 
-fn available(view: &View, plan: &Plan) -> Finding {
+/// `troubles` of members, in words, follow the reason.
+fn available(view: &View, troubles: &str) -> Finding {
     let kind = ConditionType::Available;
-    let master = plan.members.iter().find(|m| m.duty == Duty::Master);
-    let serves = |m: &&MemberFacts| m.state.as_ref().is_some_and(|s| s.serving);
-    if let Some(master) = master.filter(serves) {
-        let message = format!("{} serves", master.name);
+    if let Some(Verdict::Serving { master, .. }) = &view.verdict
+        && let Some(member) = view.members.get(master)
+        && member.current().is_some_and(|state| state.serving)
+    {
+        let message = format!("{master} serves");
         return Finding::new(kind, Truth::True, Reason::MasterServing, &message);
     }
     let why = match &view.stuck {
         Some(Stuck::Waiting(why) | Stuck::DataLost(why)) => why.as_str(),
         None => "no member says that it serves as master",
     };
-    let trouble = |m: &MemberFacts| m.trouble.as_ref().map(|t| format!("; {}: {t}", m.name));
-    let troubles: String = plan.members.iter().filter_map(trouble).collect();
     let why = format!("{why}{troubles}");
     let why = why.as_str();
     match &view.verdict {
@@ -293,7 +295,12 @@ fn paused(set: &ValidatedSet) -> Finding {
     }
 }
 
-fn stalled(view: &View, plan: &Plan, failure: Option<&Failure>) -> Option<Finding> {
+fn stalled(
+    set: &ValidatedSet,
+    view: &View,
+    plan: &Plan,
+    failure: Option<&Failure>,
+) -> Option<Finding> {
     let kind = ConditionType::Stalled;
     if let Some(Stuck::DataLost(why)) = &view.stuck {
         return Some(Finding::new(kind, Truth::True, Reason::AllDataLost, why));
@@ -308,6 +315,14 @@ fn stalled(view: &View, plan: &Plan, failure: Option<&Failure>) -> Option<Findin
             Truth::True,
             Reason::SecretMissing,
             problem,
+        ));
+    }
+    if let Some(mistake) = &set.auth.request_mistake {
+        return Some(Finding::new(
+            kind,
+            Truth::True,
+            Reason::InvalidSpec,
+            mistake,
         ));
     }
     // While members are being replaced, a newer server may accept what an older one refuses.

@@ -61,6 +61,8 @@ pub enum OldMaster {
 pub struct ElectionPlan {
     /// The set.
     pub fleet: FleetId,
+    /// The set before it whose data it takes over; only for its first mastership.
+    pub heir_of: Option<FleetId>,
     /// The term obtained for it.
     pub term: Term,
     /// Who runs it.
@@ -247,6 +249,7 @@ impl Election {
     pub fn prepare(&self) -> Prepare {
         Prepare {
             fleet: self.plan.fleet.clone(),
+            heir_of: self.plan.heir_of.clone(),
             term: self.plan.term,
             elector: self.plan.elector.clone(),
             generation: self.plan.voters.generation,

@@ -59,7 +59,7 @@ pub use ids::{
 pub use lease::Serve;
 pub use member::{
     Boot, Handed, HandoverTarget, Held, Input, MasterLink, Member, Output, PeerReport, Reply,
-    Report, RequestId, RoleKind, StartError,
+    Report, RequestId, RoleKind,
 };
 pub use message::{
     Endpoint, Follow, GrantedLease, Handover, Heartbeat, HeartbeatAck, Intent, NotObeyed, Peer,

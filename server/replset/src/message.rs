@@ -57,6 +57,8 @@ pub enum Intent {
 pub struct Prepare {
     /// The set that is meant.
     pub fleet: FleetId,
+    /// A set that is no more, whose data this one takes over: its members come over with their promise.
+    pub heir_of: Option<FleetId>,
     /// The term.
     pub term: Term,
     /// Who asks.

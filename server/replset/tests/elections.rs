@@ -29,6 +29,7 @@ fn plan(names: &[&str]) -> ElectionPlan {
         endpoint: Endpoint::default(),
     };
     ElectionPlan {
+        heir_of: None,
         fleet: "f".into(),
         term: TERM,
         elector: "op".into(),

@@ -102,7 +102,7 @@ impl Sim {
             };
             let started = Member::start_with_rules(None, boot, Timing::default(), rules);
             Server {
-                member: started.unwrap().0,
+                member: started.0,
                 replid: None,
                 offset: 0,
                 paused_until: 0,
@@ -201,6 +201,7 @@ impl Sim {
         }
         self.term += 1;
         let plan = ElectionPlan {
+            heir_of: None,
             fleet: "sim".into(),
             term: Term(self.term),
             elector: "elector".into(),

@@ -10,7 +10,7 @@ mod scene;
 
 use replset::{
     Bootstrapped, DataPosition, Election, Handover, Input, Intent, MasterLink, Member, NotObeyed,
-    Offset, ReplId, Reply, RoleKind, Serve, StartError, Term, Timing, Vote,
+    Offset, ReplId, Reply, RoleKind, Serve, Term, Timing, Vote,
 };
 
 use scene::{Set, boot, name};
@@ -315,22 +315,35 @@ fn a_repeated_promotion_is_answered_alike() {
 }
 
 #[test]
-fn a_volume_of_another_set_is_refused() {
-    let set = Set::of(1);
-    let mut boot = boot(0, 1, &DataPosition::default(), 0);
-    boot.fleet = "g".into();
-    let started = Member::start(Some(set.nodes[0].disk.clone()), boot, Timing::default());
-    let Err(StartError::WrongFleet { found, wanted }) = started else {
-        panic!()
-    };
-    assert_eq!((found, wanted), ("f".into(), "g".into()));
+fn data_of_another_set_obey_nobody_until_an_heir_claims_them() {
+    let mut set = Set::of(3);
+    set.write(0, 70);
+    set.pass(500);
+    let held = set.nodes[1].member.position();
+    set.fleet = "g".into();
+    (0..3).for_each(|at| set.crash(at));
+    let report = set.nodes[1].member.report(set.now);
+    assert_eq!((report.fleet, report.position), ("f".into(), held));
+
+    let stranger = set.prepare(50, "op", Intent::Forced);
+    assert_eq!(set.refusal(1, stranger), NotObeyed::WrongFleet("f".into()));
+    let refused = set.elect(Intent::Unplanned, Bootstrapped::No).unwrap_err();
+    assert!(refused.contains("belongs to set f"), "{refused}");
+
+    set.heir_of = Some("f".into());
+    set.elect(Intent::Unplanned, Bootstrapped::No).unwrap();
+    set.pass(500);
+    assert_eq!(set.serving(), vec![0]);
+    assert!(set.nodes[0].member.position() > held, "with its data");
+    let fleets = set.nodes.iter().map(|node| node.disk.fleet.to_string());
+    assert_eq!(fleets.collect::<Vec<_>>(), ["g", "g", "g"]);
 }
 
 #[test]
 fn a_dataset_of_an_unknown_stream_brings_no_vote() {
     let replid = ReplId::parse(&"a".repeat(40)).unwrap();
     let data = DataPosition::of(replid, Offset(500));
-    let (member, _) = Member::start(None, boot(0, 1, &data, 0), Timing::default()).unwrap();
+    let (member, _) = Member::start(None, boot(0, 1, &data, 0), Timing::default());
     assert_eq!(member.state().vote, Vote::Suspended);
     assert!(!member.state().blank, "it has data, only no vote");
 }

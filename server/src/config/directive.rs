@@ -560,7 +560,7 @@ const FLEET: &[Directive] = &[
     Directive::new(
         "fleet-id",
         AtStart,
-        "identity of the set; members of other sets are refused",
+        "identity of the set; data of another set are kept and not served until the operator takes them over",
         text!(fleet.fleet_id, check_word),
     ),
     Directive::new(

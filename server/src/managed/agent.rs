@@ -169,11 +169,7 @@ pub struct Agent {
 impl Agent {
     /// An agent for this member.
     pub fn new(member: Member, port: EnginePort, file: StateFile, peers: Peers) -> Self {
-        let fleet = member.state().fleet.to_string();
-        let (states, _) = watch::channel(proto::State {
-            fleet,
-            ..proto::State::default()
-        });
+        let (states, _) = watch::channel(proto::State::default());
         Self {
             member,
             port,

@@ -67,9 +67,6 @@ pub enum ManagedError {
     /// The state file.
     #[error(transparent)]
     StateFile(#[from] StateFileError),
-    /// The state belongs to something else.
-    #[error("{0}; give this server its own empty data directory, or the fleet-id it belongs to")]
-    Start(#[from] replset::StartError),
     /// The token file cannot be read, or is empty.
     #[error("cannot use the control-token-file '{}': {problem}", path.display())]
     Token {
@@ -131,7 +128,7 @@ impl Managed {
             data,
             now_ms: now_ms(),
         };
-        let (member, outputs) = Member::start(file.load()?, boot, Timing::default())?;
+        let (member, outputs) = Member::start(file.load()?, boot, Timing::default());
         tracing::info!(
             member = %member.state().id.name,
             boot = member.state().boot,

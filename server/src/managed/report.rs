@@ -64,7 +64,7 @@ pub fn state(
     let clients = &shared.clients;
     let mut state = proto::State {
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        fleet: before.fleet.clone(),
+        fleet: report.fleet.to_string(),
         config_revision: config.revision(),
         config_hash: config.hash().to_owned(),
         secret_revision: credentials.revision(),

@@ -9,7 +9,7 @@ use replset::{RoleKind, Vote};
 use super::{
     super::observe::Observed,
     configuration::{restart_for, started_with_other},
-    trouble::trouble,
+    trouble::{data_of_another_set, trouble},
 };
 use crate::{
     api::{names, v1alpha1::MemberRole},
@@ -99,14 +99,14 @@ fn fact(set: &ValidatedSet, observed: &Observed, name: String) -> MemberFacts {
     } else {
         Duty::Replica
     };
-    let voters = observed
-        .set
-        .status
-        .as_ref()
-        .map(|s| s.voters.as_slice())
-        .unwrap_or_default();
-    let voter = voters.contains(&name);
-    let trouble = pod.and_then(|pod| trouble(set, pod));
+    let status = observed.set.status.as_ref();
+    let bootstrapped = status.is_some_and(|s| s.bootstrapped);
+    let stranger = || {
+        let state = state.as_ref().filter(|_| bootstrapped)?;
+        data_of_another_set(set, &name, state)
+    };
+    let trouble = pod.and_then(|pod| trouble(set, pod)).or_else(stranger);
+    let voter = status.is_some_and(|s| s.voters.contains(&name));
     let health = health(pod, state.as_deref(), duty, voter, trouble.as_deref());
     let mut reasons = pod
         .map(|pod| why_replace(set, observed, &name, pod))

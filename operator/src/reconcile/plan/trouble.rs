@@ -1,6 +1,7 @@
 //! Why a member's pod does not run: the words of the scheduler, of the kubelet or of the server itself, and the
 //! field of the spec that helps.
 
+use control::proto;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 
 use crate::{
@@ -44,6 +45,24 @@ pub fn trouble(set: &ValidatedSet, pod: &Pod) -> Option<String> {
     }
     let words = last_words(server).or_else(|| waiting.message.clone());
     Some(format!("{reason}: {}", words.unwrap_or_default()))
+}
+
+/// What to do about a member whose volume holds data of another set, though this one has its own.
+#[must_use]
+pub fn data_of_another_set(
+    set: &ValidatedSet,
+    member: &str,
+    state: &proto::State,
+) -> Option<String> {
+    let other = &state.fleet;
+    if other.is_empty() || *other == set.uid {
+        return None;
+    }
+    Some(format!(
+        "its volume holds data of another set ({other}): to have it filled from the master, delete PersistentVolumeClaim {} and \
+         then the pod",
+        names::volume_claim(member)
+    ))
 }
 
 /// Which field a complaint of the scheduler is about, and what to do. A complaint about several

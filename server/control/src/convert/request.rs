@@ -28,6 +28,11 @@ impl From<&Prepare> for proto::PrepareRequest {
             generation: prepare.generation.0,
             intent: intent.into(),
             release,
+            heir_of: prepare
+                .heir_of
+                .as_ref()
+                .map(ToString::to_string)
+                .unwrap_or_default(),
         }
     }
 }
@@ -49,6 +54,9 @@ impl TryFrom<proto::PrepareRequest> for Prepare {
             elector: named(wire.elector, "the elector")?.as_str().into(),
             generation: replset::Generation(wire.generation),
             intent,
+            heir_of: Some(wire.heir_of.as_str())
+                .filter(|fleet| !fleet.is_empty())
+                .map(Into::into),
         })
     }
 }

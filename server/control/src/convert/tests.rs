@@ -65,16 +65,20 @@ fn position() -> Position {
 
 #[test]
 fn requests_survive_the_wire() {
-    for intent in [
-        Intent::Unplanned,
-        Intent::Forced,
-        Intent::Planned(Release {
-            term: Term(3),
-            token: 77,
-        }),
+    for (intent, heir_of) in [
+        (Intent::Unplanned, None),
+        (Intent::Forced, Some("before".into())),
+        (
+            Intent::Planned(Release {
+                term: Term(3),
+                token: 77,
+            }),
+            None,
+        ),
     ] {
         let prepare = Prepare {
             fleet: "f".into(),
+            heir_of,
             term: Term(4),
             elector: "op-1".into(),
             generation: Generation(4),

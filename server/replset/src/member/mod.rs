@@ -17,7 +17,7 @@ mod lead;
 mod obey;
 mod start;
 
-use crate::ids::{MemberId, MemberName, Offset, Position, ReplId, Term};
+use crate::ids::{FleetId, MemberId, MemberName, Offset, Position, ReplId, Term};
 use crate::lease::{Grants, Serve};
 use crate::message::{
     Endpoint, Follow, Handover, Heartbeat, HeartbeatAck, NotObeyed, Peer, Prepare, Promise,
@@ -30,7 +30,7 @@ use crate::state::{
 use crate::timing::Timing;
 
 use lead::Mastership;
-pub use start::{Boot, StartError};
+pub use start::Boot;
 
 /// Names a request so that its answer, perhaps later, finds its way back.
 pub type RequestId = u64;
@@ -193,6 +193,8 @@ pub struct PeerReport {
 pub struct Report {
     /// Its name and life.
     pub id: MemberId,
+    /// The set that it and its data belong to.
+    pub fleet: FleetId,
     /// Which process of that life.
     pub boot: u64,
     /// The term promised.
@@ -349,6 +351,7 @@ impl Member {
         };
         Report {
             id: self.state.id.clone(),
+            fleet: self.state.fleet.clone(),
             boot: self.state.boot,
             promised: self.state.promised.term,
             role: self.role(),

@@ -30,7 +30,10 @@ impl Member {
     }
 
     fn may_promise(&self, now_ms: u64, prepare: &Prepare) -> Result<(), NotObeyed> {
-        self.check_fleet(&prepare.fleet)?;
+        let comes_over = prepare.heir_of.as_ref() == Some(&self.state.fleet);
+        if !comes_over {
+            self.check_fleet(&prepare.fleet)?;
+        }
         let promised = &self.state.promised;
         if prepare.term < promised.term {
             return Err(NotObeyed::HigherTerm(promised.term));
@@ -87,6 +90,7 @@ impl Member {
         };
         let was_master = self.leave_role();
         self.absorb(data);
+        self.state.fleet = prepare.fleet;
         self.state.promised = Promised {
             term: prepare.term,
             elector: Some(prepare.elector),

@@ -15,7 +15,8 @@ use crate::timing::{LEASE_MIN_VOTERS, Timing};
 /// What a starting server knows.
 #[derive(Clone, Debug)]
 pub struct Boot {
-    /// The set it is configured for.
+    /// The set it is configured for. Data of another one keep belonging to that: the member reports so and obeys nobody
+    /// until an elector of this set claims the inheritance ([`crate::Prepare::heir_of`]).
     pub fleet: FleetId,
     /// Its name.
     pub name: MemberName,
@@ -29,28 +30,9 @@ pub struct Boot {
     pub now_ms: u64,
 }
 
-/// Why a server must not start.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub enum StartError {
-    /// The volume belongs to another set.
-    #[error(
-        "the data directory belongs to replica set {found}, this server is configured for {wanted}"
-    )]
-    WrongFleet {
-        /// The set in the state file.
-        found: FleetId,
-        /// The set in the configuration.
-        wanted: FleetId,
-    },
-}
-
 impl Member {
     /// A member from its state file (`None`: there is none).
-    pub fn start(
-        state: Option<MemberState>,
-        boot: Boot,
-        timing: Timing,
-    ) -> Result<(Self, Vec<Output>), StartError> {
+    pub fn start(state: Option<MemberState>, boot: Boot, timing: Timing) -> (Self, Vec<Output>) {
         Self::start_with_rules(state, boot, timing, Rules::default())
     }
 
@@ -61,25 +43,18 @@ impl Member {
         boot: Boot,
         timing: Timing,
         rules: Rules,
-    ) -> Result<(Self, Vec<Output>), StartError> {
-        let state = match state {
-            Some(state) if state.fleet != boot.fleet => {
-                let (found, wanted) = (state.fleet, boot.fleet);
-                return Err(StartError::WrongFleet { found, wanted });
+    ) -> (Self, Vec<Output>) {
+        let state = state.unwrap_or_else(|| {
+            let id = MemberId {
+                name: boot.name.clone(),
+                incarnation: boot.fresh,
+            };
+            let mut state = MemberState::new(boot.fleet.clone(), id);
+            if !rules.blank_has_no_vote {
+                state.vote = Vote::Granted;
             }
-            Some(state) => state,
-            None => {
-                let id = MemberId {
-                    name: boot.name.clone(),
-                    incarnation: boot.fresh,
-                };
-                let mut state = MemberState::new(boot.fleet.clone(), id);
-                if !rules.blank_has_no_vote {
-                    state.vote = Vote::Granted;
-                }
-                state
-            }
-        };
+            state
+        });
         let mut member = Self {
             state,
             endpoint: boot.endpoint.clone(),
@@ -98,7 +73,7 @@ impl Member {
             serve: Serve::Never,
         };
         let outputs = member.wake(&boot);
-        Ok((member, outputs))
+        (member, outputs)
     }
 
     fn wake(&mut self, boot: &Boot) -> Vec<Output> {

@@ -176,6 +176,7 @@ fn timing() -> Timing {
 
 fn plan(term: u64, bootstrapped: Bootstrapped) -> ElectionPlan {
     ElectionPlan {
+        heir_of: None,
         fleet: FLEET.into(),
         term: Term(term),
         elector: "elector".into(),
@@ -278,8 +279,7 @@ impl World {
             data: data.clone(),
             now_ms: NOW_MS,
         };
-        let (member, outputs) =
-            Member::start_with_rules(disk.clone(), boot, timing(), self.rules).unwrap();
+        let (member, outputs) = Member::start_with_rules(disk.clone(), boot, timing(), self.rules);
         let mut born = Node {
             member,
             disk,

@@ -3,9 +3,10 @@
 #![allow(dead_code, reason = "every test program uses a part of it")]
 
 use replset::{
-    Boot, Bootstrapped, DataPosition, Election, ElectionPlan, EmptySet, Endpoint, Generation, Held,
-    Incarnation, Input, Intent, Member, MemberName, MemberState, NotObeyed, OldMaster, Output,
-    Peer, Prepare, Promotion, QuorumLost, Reply, RoleKind, Term, Timing, VoterSet,
+    Boot, Bootstrapped, DataPosition, Election, ElectionPlan, EmptySet, Endpoint, FleetId,
+    Generation, Held, Incarnation, Input, Intent, Member, MemberName, MemberState, NotObeyed,
+    OldMaster, Output, Peer, Prepare, Promotion, QuorumLost, Reply, RoleKind, Term, Timing,
+    VoterSet,
 };
 
 pub struct Node {
@@ -18,6 +19,10 @@ pub struct Node {
 }
 
 pub struct Set {
+    /// Which set electors work for, and members that start are configured for.
+    pub fleet: FleetId,
+    /// The set whose data it takes over.
+    pub heir_of: Option<FleetId>,
     pub now: u64,
     pub nodes: Vec<Node>,
     pub term: u64,
@@ -43,6 +48,8 @@ impl Set {
     /// A bootstrapped set of `size` members, `a` its master.
     pub fn of(size: usize) -> Self {
         let mut set = Self {
+            fleet: "f".into(),
+            heir_of: None,
             now: 0,
             nodes: Vec::new(),
             term: 0,
@@ -52,7 +59,7 @@ impl Set {
             let data = DataPosition::default();
             let started =
                 Member::start(None, boot(at, 10 + at as u64, &data, 0), Timing::default());
-            let member = started.unwrap().0;
+            let member = started.0;
             let disk = member.state().clone();
             set.nodes.push(Node {
                 member,
@@ -75,7 +82,8 @@ impl Set {
             endpoint: Endpoint::default(),
         };
         ElectionPlan {
-            fleet: "f".into(),
+            fleet: self.fleet.clone(),
+            heir_of: self.heir_of.clone(),
             term: Term(self.term),
             elector: "op".into(),
             intent,
@@ -227,8 +235,9 @@ impl Set {
     /// The process ends and starts again with what is on disk.
     pub fn restart(&mut self, at: usize, disk: Option<MemberState>, data: DataPosition) {
         let life = 100 + self.now;
-        let started = Member::start(disk, boot(at, life, &data, self.now), Timing::default());
-        let (member, outputs) = started.unwrap();
+        let mut boot = boot(at, life, &data, self.now);
+        boot.fleet = self.fleet.clone();
+        let (member, outputs) = Member::start(disk, boot, Timing::default());
         self.nodes[at].member = member;
         self.nodes[at].data = data;
         self.nodes[at].up = true;
@@ -250,7 +259,8 @@ impl Set {
         Input::Prepare(
             1,
             Prepare {
-                fleet: "f".into(),
+                fleet: self.fleet.clone(),
+                heir_of: None,
                 term: Term(term),
                 elector: elector.into(),
                 generation: Generation(1),
