@@ -10,7 +10,7 @@ mod scene;
 
 use replset::{
     Bootstrapped, DataPosition, Election, Handover, Input, Intent, MasterLink, Member, NotObeyed,
-    Offset, ReplId, Reply, RoleKind, Serve, Term, Timing, Vote,
+    Offset, Output, ReplId, Reply, RoleKind, Serve, Term, Timing, Vote,
 };
 
 use scene::{Set, boot, name};
@@ -312,6 +312,31 @@ fn a_repeated_promotion_is_answered_alike() {
     let again = set.ask(0, Input::Promote(7, Box::new(promotion.promote)));
     assert!(matches!(again, Some(Reply::Promote(Ok(_)))));
     assert_eq!(set.nodes[0].data, before, "no second marker");
+}
+
+#[test]
+fn a_release_is_not_taken_back_by_a_heartbeat_that_it_overtook() {
+    let mut set = Set::of(3);
+    let now = set.now + 1_000;
+    let outputs = set.nodes[0].member.handle(now, Input::Tick);
+    let late = outputs.into_iter().find_map(|output| {
+        let Output::Send(peer, heartbeat) = output else {
+            return None;
+        };
+        (peer.name == name(1)).then_some(heartbeat)
+    });
+    let handover = Handover {
+        term: Term(1),
+        target: None,
+        budget_ms: 1_000,
+        token: 7,
+    };
+    set.feed(0, Input::Handover(5, handover));
+    set.pass(100);
+    let released = |set: &Set| set.nodes[1].member.report(set.now).released;
+    assert!(released(&set).is_some());
+    set.feed(1, Input::Heartbeat(6, late.unwrap()));
+    assert!(released(&set).is_some(), "the old heartbeat came last");
 }
 
 #[test]

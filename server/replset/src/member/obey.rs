@@ -350,13 +350,15 @@ impl Member {
         if changed {
             outputs.push(self.persist());
         }
-        if heartbeat.leased {
+        // A heartbeat that the release of its term overtook on the way: a released term is never served again.
+        let overtaken = self.master_released.is_some_and(|r| r.term >= term);
+        if heartbeat.leased && !overtaken {
             self.grants.grant(term, now_ms, &self.timing);
         }
         match heartbeat.standing {
+            Standing::Serving if overtaken => {}
             Standing::Serving => {
                 self.seen_ms = Some(now_ms);
-                self.master_released = None;
                 if self.link == MasterLink::Refused {
                     self.link = MasterLink::Down;
                 }
