@@ -375,6 +375,7 @@ fn full_status() -> Value {
         "selector": "a=b", "configRevision": "4f2a", "voters": ["orders-0", "orders-1", "orders-2"],
         "members": [{"name": "orders-1", "role": "Master", "ready": true, "node": "n", "zone": "z", "term": 7, "offset": 918273,
             "lag": "100ms", "vote": true, "configRevision": "4f2a", "secretRevision": 9, "image": "i", "message": "m"}],
+        "relocation": {"podUid": "u", "nodes": ["n"]},
         "rotation": {"client": {"revision": 9, "phase": "Overlapping", "since": now, "cause": "Timer", "startedAt": now,
             "completedAt": now, "nextAt": now, "request": "client@1", "members": [{"name": "orders-0", "applied": "9-both"}], "message": "m"}},
         "failovers": [{"at": now, "term": 7, "from": "orders-0", "to": "orders-1", "reason": "NodeLost", "detected": "1100ms",

@@ -177,7 +177,7 @@ fn node_digest(node: &Node) -> String {
         .and_then(|s| s.taints.as_ref())
         .into_iter()
         .flatten()
-        .map(|t| format!("{}={}", t.key, t.effect))
+        .map(|t| format!("{}={:?}:{}", t.key, t.value, t.effect))
         .collect();
     format!(
         "{} {cordoned} {taints:?} {:?}",

@@ -1,4 +1,4 @@
-//! Which member to move when the spread can be improved, and which master to prefer.
+//! Which member to move when the spread can be improved.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -44,19 +44,28 @@ pub struct Move {
     pub from: String,
     /// A domain with room.
     pub to: String,
+    /// Nodes with room that the scheduler was not offered yet, in order of their names.
+    pub offers: Vec<String>,
 }
 
 /// The one move to make now, if any.
 ///
 /// A member of a crowded domain moves when a usable domain has fewer members than its fair share.
-/// Replicas go first, the highest ordinal among them; a bound volume stays where it is.
+/// Replicas go first, the highest ordinal among them; a bound volume stays where it is. A domain
+/// whose usable nodes are all among `passed_over`, those that the scheduler did not take when it was
+/// offered them, has no room: it may be full with other pods, and a move in vain costs a sync.
 #[must_use]
 pub fn next_move(
     constraints: &[Constraint],
     members: &[Movable],
     nodes: &[Candidate],
+    passed_over: &BTreeSet<String>,
 ) -> Option<Move> {
     let places: Vec<Located> = members.iter().map(|m| m.place.clone()).collect();
+    let offers: Vec<&Candidate> = nodes
+        .iter()
+        .filter(|n| n.usable == Usable::Yes && !passed_over.contains(&n.name))
+        .collect();
     assess(constraints, &places, nodes)
         .into_iter()
         .find_map(|violation| match violation {
@@ -66,38 +75,43 @@ pub fn next_move(
                 members: crowd,
                 fair_share,
             } => {
-                let to = roomy(&topology_key, &places, nodes, fair_share)?;
-                let member = whom(members, &crowd)?;
+                let roomy = roomy(&topology_key, &places, &offers, fair_share);
+                let (_, to) = *roomy.keys().next()?;
+                let mut offers: Vec<String> = roomy.values().flatten().cloned().collect();
+                offers.sort();
                 Some(Move {
-                    member,
+                    member: whom(members, &crowd)?,
+                    to: to.to_owned(),
                     topology_key,
                     from: domain,
-                    to,
+                    offers,
                 })
             }
             Violation::Unplaced { .. } | Violation::Unlabelled { .. } => None,
         })
 }
 
-/// The usable domain with the fewest members, if it has room for one more.
-fn roomy(key: &str, places: &[Located], nodes: &[Candidate], fair: usize) -> Option<String> {
-    let usable: BTreeSet<&str> = nodes
-        .iter()
-        .filter(|n| n.usable == Usable::Yes)
-        .filter_map(|n| domain(n, key))
-        .collect();
-    let mut taken: BTreeMap<&str, usize> = BTreeMap::new();
-    for labels in places.iter().filter_map(|p| p.labels.as_ref()) {
-        if let Some(domain) = labels.get(key) {
-            *taken.entry(domain).or_default() += 1;
+/// The nodes in domains that have room for one more, by the number of members there and the domain.
+fn roomy<'a>(
+    key: &str,
+    places: &[Located],
+    offers: &[&'a Candidate],
+    fair_share: usize,
+) -> BTreeMap<(usize, &'a str), Vec<String>> {
+    let mut roomy: BTreeMap<(usize, &str), Vec<String>> = BTreeMap::new();
+    for node in offers {
+        let Some(domain) = domain(node, key) else {
+            continue;
+        };
+        let labels = places.iter().filter_map(|p| p.labels.as_ref());
+        let here = labels.filter(|l| l.get(key).is_some_and(|d| d == domain));
+        let count = here.count();
+        if count < fair_share {
+            let nodes = roomy.entry((count, domain)).or_default();
+            nodes.push(node.name.clone());
         }
     }
-    usable
-        .into_iter()
-        .map(|d| (taken.get(d).copied().unwrap_or_default(), d))
-        .filter(|(count, _)| *count < fair)
-        .min()
-        .map(|(_, d)| d.to_owned())
+    roomy
 }
 
 fn whom(members: &[Movable], crowd: &[String]) -> Option<String> {
@@ -126,6 +140,10 @@ mod tests {
         }
     }
 
+    fn none() -> BTreeSet<String> {
+        BTreeSet::new()
+    }
+
     fn crowded(volume: Volume) -> Vec<Movable> {
         vec![
             member("m-0", "a", volume, Duty::Replica),
@@ -138,7 +156,7 @@ mod tests {
     fn nothing_moves_while_the_empty_zone_is_drained() {
         let nodes = nodes(&["a", "b"], &["c"]);
         assert_eq!(
-            next_move(&by_zone(), &crowded(Volume::Follows), &nodes),
+            next_move(&by_zone(), &crowded(Volume::Follows), &nodes, &none()),
             None
         );
     }
@@ -149,6 +167,7 @@ mod tests {
             &by_zone(),
             &crowded(Volume::Follows),
             &nodes(&["a", "b", "c"], &[]),
+            &none(),
         );
         let moved = moved.expect("a move");
         assert_eq!((moved.member.as_str(), moved.to.as_str()), ("m-1", "c"));
@@ -157,6 +176,25 @@ mod tests {
     #[test]
     fn a_bound_volume_is_never_moved() {
         let nodes = nodes(&["a", "b", "c"], &[]);
-        assert_eq!(next_move(&by_zone(), &crowded(Volume::Bound), &nodes), None);
+        let next = next_move(&by_zone(), &crowded(Volume::Bound), &nodes, &none());
+        assert_eq!(next, None);
+    }
+
+    #[test]
+    fn a_domain_is_offered_again_only_with_a_node_that_was_not_passed_over() {
+        let members = crowded(Volume::Follows);
+        let mut nodes = nodes(&["a", "b", "c"], &[]);
+        let next = |nodes: &[Candidate], passed_over: &BTreeSet<String>| {
+            next_move(&by_zone(), &members, nodes, passed_over).map(|m| m.offers)
+        };
+        let offered = next(&nodes, &none()).unwrap();
+        assert_eq!(offered, ["node-c"]);
+        let passed_over = BTreeSet::from_iter(offered);
+        assert_eq!(next(&nodes, &passed_over), None);
+        nodes.push(Candidate {
+            name: "another-c".into(),
+            ..nodes[2].clone()
+        });
+        assert_eq!(next(&nodes, &passed_over).unwrap(), ["another-c"]);
     }
 }

@@ -18,6 +18,8 @@ pub enum Strictness {
     Required,
     /// The scheduler avoids such a place when it can.
     Preferred,
+    /// As `Preferred`, for a set that asks for no spread: it counts only where nodes carry the label.
+    Default,
 }
 
 /// Where one member is.
@@ -29,12 +31,14 @@ pub struct Located {
     pub labels: Option<BTreeMap<String, String>>,
 }
 
-/// A node that could take members.
+/// A node that takes members of the set, now or in better times; see `eligible`.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Candidate {
+    /// Name of the node.
+    pub name: String,
     /// Labels of the node.
     pub labels: BTreeMap<String, String>,
-    /// Ready and not cordoned.
+    /// Whether it takes them now.
     pub usable: Usable,
 }
 
@@ -43,14 +47,14 @@ pub struct Candidate {
 pub enum Usable {
     /// Ready, schedulable.
     Yes,
-    /// Cordoned, not ready or tainted.
+    /// Cordoned, not ready or tainted for its condition.
     No,
 }
 
 /// One way in which the spread is not as wished.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Violation {
-    /// More members in a domain than an even spread over the cluster's domains allows.
+    /// More members in a domain than an even spread over the domains that take members allows.
     Crowded {
         /// The topology.
         topology_key: String,
@@ -102,8 +106,8 @@ impl Violation {
 
 /// All violations, in the order of the constraints, then of domains and members.
 ///
-/// The fair share of a domain is counted over every domain the cluster has, usable or not: a
-/// drained zone does not make its neighbours' crowding acceptable, it explains it.
+/// The fair share of a domain is counted over every domain that has a candidate, usable or not (a
+/// drained zone does not make its neighbours' crowding acceptable, it explains it), or a member.
 #[must_use]
 pub fn assess(
     constraints: &[Constraint],
@@ -118,14 +122,15 @@ pub fn assess(
         })
         .collect();
     for constraint in constraints {
-        found.extend(assess_one(&constraint.topology_key, members, nodes));
+        found.extend(assess_one(constraint, members, nodes));
     }
     found
 }
 
-fn assess_one(key: &str, members: &[Located], nodes: &[Candidate]) -> Vec<Violation> {
+fn assess_one(constraint: &Constraint, members: &[Located], nodes: &[Candidate]) -> Vec<Violation> {
+    let key = &constraint.topology_key;
     let mut by_domain: BTreeMap<&str, Vec<String>> = BTreeMap::new();
-    let mut found = Vec::new();
+    let mut unlabelled = Vec::new();
     for located in members {
         let Some(labels) = &located.labels else {
             continue;
@@ -135,27 +140,28 @@ fn assess_one(key: &str, members: &[Located], nodes: &[Candidate]) -> Vec<Violat
                 .entry(domain)
                 .or_default()
                 .push(located.member.clone()),
-            None => found.push(Violation::Unlabelled {
-                topology_key: key.to_owned(),
+            None => unlabelled.push(Violation::Unlabelled {
+                topology_key: key.clone(),
                 member: located.member.clone(),
             }),
         }
     }
     let mut domains: BTreeSet<&str> = nodes.iter().filter_map(|n| domain(n, key)).collect();
     domains.extend(by_domain.keys());
+    if domains.is_empty() && constraint.strictness == Strictness::Default {
+        return Vec::new();
+    }
     let fair_share = members.len().div_ceil(domains.len().max(1));
-    found.extend(
-        by_domain
-            .into_iter()
-            .filter(|(_, here)| here.len() > fair_share)
-            .map(|(domain, members)| Violation::Crowded {
-                topology_key: key.to_owned(),
-                domain: domain.to_owned(),
-                members,
-                fair_share,
-            }),
-    );
-    found
+    let crowded = by_domain
+        .into_iter()
+        .filter(|(_, here)| here.len() > fair_share)
+        .map(|(domain, members)| Violation::Crowded {
+            topology_key: key.clone(),
+            domain: domain.to_owned(),
+            members,
+            fair_share,
+        });
+    unlabelled.into_iter().chain(crowded).collect()
 }
 
 /// The domain of a node in the topology `key`.
@@ -184,6 +190,7 @@ pub(super) mod tests {
     pub(in crate::placement) fn nodes(usable: &[&str], unusable: &[&str]) -> Vec<Candidate> {
         let make = |usable: Usable| {
             move |z: &&str| Candidate {
+                name: format!("node-{z}"),
                 labels: zone(z),
                 usable,
             }
@@ -281,5 +288,19 @@ pub(super) mod tests {
             found[0].sentence(),
             "the node of m-0 has no label topology.kubernetes.io/zone"
         );
+    }
+
+    #[test]
+    fn a_label_that_no_node_carries_matters_only_if_somebody_asked_for_it() {
+        let labels = Some(BTreeMap::new());
+        let member = "m-0".to_owned();
+        let members = [Located { member, labels }];
+        let mut spread = by_zone();
+        let unlabelled = assess(&spread, &members, &[]);
+        assert!(matches!(unlabelled[..], [Violation::Unlabelled { .. }]));
+        spread[0].strictness = Strictness::Default;
+        assert_eq!(assess(&spread, &members, &[]), vec![]);
+        // Somewhere there are zones, so the member's node lacks its own.
+        assert_eq!(assess(&spread, &members, &nodes(&["a"], &[])), unlabelled);
     }
 }

@@ -25,7 +25,7 @@ use super::{
     diff::{self, Change},
     error::Error,
     observe::{ConfigAnswer, Cure, Observed, RefusedDirective},
-    plan::{Plan, change::pending_move},
+    plan::Plan,
     step::{Child, CredentialKind, NewPassword, Planned, Step},
 };
 use crate::{
@@ -58,7 +58,6 @@ pub async fn apply(
         key,
         set,
         observed,
-        plan,
     };
     for (done, planned) in plan.steps.iter().enumerate() {
         if !operator.context.may_act() {
@@ -78,7 +77,6 @@ struct Applier<'a> {
     key: &'a SetKey,
     set: &'a ValidatedSet,
     observed: &'a Observed,
-    plan: &'a Plan,
 }
 
 impl Applier<'_> {
@@ -136,6 +134,9 @@ impl Applier<'_> {
                         .guards
                         .switch_over(self.key, Some(to.clone()), *reason);
                 switched.await.map(|_| ()).map_err(Error::SwitchOver)
+            }
+            Step::RecordRelocation(relocation) => {
+                self.decide(|_| Ok(json!({"relocation": relocation}))).await
             }
             Step::DeletePod { member, uid } => self.delete_pod(member, uid).await,
             Step::LabelPod { member, role } => self.label_pod(member, role).await,
@@ -263,11 +264,6 @@ impl Applier<'_> {
     }
 
     async fn delete_pod(&self, member: &str, uid: &str) -> Result<(), Error> {
-        if let Some(signature) = pending_move(self.set, self.observed, &self.plan.members, member) {
-            self.operator.notes(self.key, |notes| {
-                notes.relocations.insert(member.to_owned(), signature);
-            });
-        }
         let api: Api<Pod> = Api::namespaced(self.context.client.clone(), &self.key.namespace);
         let params = DeleteParams {
             preconditions: Some(Preconditions {

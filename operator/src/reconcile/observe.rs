@@ -49,8 +49,6 @@ pub struct Observed {
     pub view: View,
     /// What members answered to their configuration.
     pub config_answers: BTreeMap<String, ConfigAnswer>,
-    /// Moves that were tried, by member; see `plan::change::move_signature`.
-    pub relocations: BTreeMap<String, String>,
     /// The wall clock.
     pub now: Timestamp,
 }
@@ -104,8 +102,6 @@ pub enum Cure {
 pub struct Notes {
     /// What members answered to their configuration.
     pub config_answers: BTreeMap<String, ConfigAnswer>,
-    /// Moves that were tried, by member.
-    pub relocations: BTreeMap<String, String>,
 }
 
 /// Reads everything about a set that exists.
@@ -145,7 +141,6 @@ pub async fn observe(
         nodes: BTreeMap::new(),
         view,
         config_answers: notes.config_answers,
-        relocations: notes.relocations,
         now: context.wall(),
         set,
     };

@@ -2,7 +2,8 @@
 //!
 //! Called last, whether the steps were done or failed. It writes the status only when something
 //! that people read has changed; the figures that always move (`offset`, `lag`) go along then. It
-//! never writes what is decided elsewhere: term, master, voters, failovers, phases of a rotation.
+//! never writes what is decided elsewhere: term, master, voters, failovers, relocation, phases of a
+//! rotation.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{
@@ -261,6 +262,7 @@ fn step_event(planned: &Planned) -> Option<Event> {
         Step::StoreCredentials(_)
         | Step::Apply(_)
         | Step::RecordRotation { .. }
+        | Step::RecordRelocation(_)
         | Step::PushCredentials { .. }
         | Step::PushConfig { .. }
         | Step::LabelPod { .. } => return None,
@@ -274,6 +276,7 @@ fn step_event(planned: &Planned) -> Option<Event> {
         | Step::StoreCredentials(_)
         | Step::Apply(_)
         | Step::RecordRotation { .. }
+        | Step::RecordRelocation(_)
         | Step::PushCredentials { .. }
         | Step::PushConfig { .. }
         | Step::LabelPod { .. } => planned.why.clone(),

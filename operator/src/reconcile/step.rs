@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::diff::Change;
 use crate::{
-    api::v1alpha1::{FailoverReason, RotationState},
+    api::v1alpha1::{FailoverReason, RelocationStatus, RotationState},
     resources::secrets::ServerCredentials,
     set::Password,
 };
@@ -117,6 +117,8 @@ pub enum Step {
         /// For the record.
         reason: FailoverReason,
     },
+    /// Record for which nodes a pod is about to be deleted; `None` once that is of no interest.
+    RecordRelocation(Option<RelocationStatus>),
     /// Delete a pod, so that its successor is as specified.
     DeletePod {
         /// Its name.
@@ -157,6 +159,7 @@ impl Step {
             Self::PushConfig { .. } => "push configuration",
             Self::SetVoters { .. } => "set the voters",
             Self::SwitchOver { .. } => "switch over",
+            Self::RecordRelocation(_) => "record the relocation",
             Self::DeletePod { .. } => "delete a pod",
             Self::LabelPod { .. } => "label a pod",
         }

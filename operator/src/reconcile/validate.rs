@@ -481,11 +481,11 @@ fn rotation_request(set: &RedisReplicaSet) -> Result<Option<RotationRequest>, St
 
 fn spread(rules: &[SpreadRule]) -> Vec<Constraint> {
     if rules.is_empty() {
-        let soft = |key: &str| Constraint {
+        let default = |key: &str| Constraint {
             topology_key: key.to_owned(),
-            strictness: Strictness::Preferred,
+            strictness: Strictness::Default,
         };
-        return DEFAULT_SPREAD_KEYS.into_iter().map(soft).collect();
+        return DEFAULT_SPREAD_KEYS.into_iter().map(default).collect();
     }
     let given = |rule: &SpreadRule| Constraint {
         topology_key: rule.topology_key.clone(),

@@ -58,7 +58,7 @@ fn the_smallest_spec_gets_every_default() {
         .collect();
     assert_eq!(
         keys,
-        DEFAULT_SPREAD_KEYS.map(|key| (key, Strictness::Preferred))
+        DEFAULT_SPREAD_KEYS.map(|key| (key, Strictness::Default))
     );
     assert_eq!(set.owner.name, "orders");
     assert_eq!(set.owner.controller, Some(true));

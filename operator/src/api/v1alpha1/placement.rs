@@ -9,8 +9,9 @@ use super::rules;
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PlacementSpec {
-    /// Kinds of failure domains, most important first. Default: `topology.kubernetes.io/zone`, then
-    /// `kubernetes.io/hostname`, both as a preference. An empty list cannot be given: it means the default.
+    /// Kinds of failure domains, most important first; counted are the domains of nodes that take the members' pods.
+    /// Default: `topology.kubernetes.io/zone` if nodes carry it, then `kubernetes.io/hostname`, both as a preference.
+    /// An empty list cannot be given: it means the default.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 4))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["topologyKey".into()]))]

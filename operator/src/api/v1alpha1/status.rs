@@ -1,7 +1,7 @@
 //! What the operator reports, and the one place where its shared decisions are kept.
 //!
-//! `electionTerm`, `elector`, `term`, `master` and `bootstrapped` are decisions: they change only by
-//! compare-and-swap on the object's resource version. All the rest is a report that can be made anew.
+//! `electionTerm`, `elector`, `term`, `master`, `bootstrapped`, `voters` and `relocation` are decisions, and so are
+//! the phases of `rotation`: they change only by compare-and-swap. All the rest is a report that can be made anew.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::KubeSchema;
@@ -12,6 +12,9 @@ use super::{super::duration::DurationText, is_default};
 
 /// Failovers remembered in the status.
 pub const MAX_FAILOVER_RECORDS: usize = 10;
+
+/// Nodes remembered by `relocation`; when there are as many, no member is moved any more.
+pub const MAX_RELOCATION_NODES: usize = 100;
 
 /// What a set is.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -74,6 +77,10 @@ pub struct RedisReplicaSetStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub members: Vec<MemberStatus>,
+
+    /// The last replacement of a pod for a better spread, until the members are spread as asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub relocation: Option<RelocationStatus>,
 
     /// Rotation of the credentials.
     #[serde(default, skip_serializing_if = "is_default")]
@@ -167,6 +174,21 @@ pub enum MemberRole {
     /// Could not be asked.
     #[default]
     Unknown,
+}
+
+/// A replacement of a pod for a better spread.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RelocationStatus {
+    /// UID of the pod that is replaced.
+    pub pod_uid: String,
+
+    /// Nodes that had room for it, in this and in earlier replacements; at most 100. No pod is replaced for their sake
+    /// again: if the members still share a domain, the scheduler had reasons not to take them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub nodes: Vec<String>,
 }
 
 /// One change of the master.

@@ -1,29 +1,22 @@
 //! At most one change that takes a member away or moves the mastership.
 
-use std::collections::BTreeMap;
-
-use k8s_openapi::api::core::v1::Node;
-
 use super::{
     super::{
         observe::Observed,
         step::{Planned, Step},
     },
     members::MemberFacts,
+    relocation,
 };
 use crate::{
     api::v1alpha1::FailoverReason,
-    guard::view::node_is_ready,
-    placement::{
-        score::{self, Movable, Move, Volume, next_move},
-        spread::{Candidate, Located, Usable, Violation, assess},
-    },
+    placement::spread::Violation,
     rollout::{
         order::{self, Duty, Health},
         reason::Reason,
     },
     scaling::{self, Sync},
-    set::{Storage, ValidatedSet},
+    set::ValidatedSet,
 };
 
 /// What is to change, and what was found.
@@ -53,9 +46,7 @@ pub fn plan(set: &ValidatedSet, observed: &Observed, members: &[MemberFacts]) ->
     let status = observed.set.status.clone().unwrap_or_default();
     let scaling = scaling::next(&scalable, &status.voters, wanted);
     let rollout = order::next(&members.iter().map(replaceable).collect::<Vec<_>>());
-    let nodes: Vec<Candidate> = observed.nodes.values().map(|n| candidate(n)).collect();
-    let places: Vec<Located> = members.iter().map(|m| located(observed, &m.name)).collect();
-    let violations = assess(&set.spread, &places, &nodes);
+    let violations = relocation::violations(set, observed, members);
     let mut plan = ChangePlan {
         steps: Vec::new(),
         workload_members: present,
@@ -82,7 +73,8 @@ pub fn plan(set: &ValidatedSet, observed: &Observed, members: &[MemberFacts]) ->
     if resize(&mut plan) == Settled::No || replace(&mut plan, observed) == Settled::No {
         return plan;
     }
-    relocate(&mut plan, set, observed, members, &nodes);
+    let moves = relocation::steps(set, observed, members, &plan.violations);
+    plan.steps.extend(moves);
     plan
 }
 
@@ -181,7 +173,8 @@ fn replace(plan: &mut ChangePlan, observed: &Observed) -> Settled {
     }
 }
 
-fn delete(observed: &Observed, member: String, reasons: &[Reason]) -> Option<Planned> {
+/// The deletion of a member's pod, unless that is under way.
+pub(super) fn delete(observed: &Observed, member: String, reasons: &[Reason]) -> Option<Planned> {
     let pod = observed.pods.get(&member)?;
     if pod.metadata.deletion_timestamp.is_some() {
         return None;
@@ -199,130 +192,4 @@ fn words(reasons: &[Reason]) -> String {
         .map(ToString::to_string)
         .collect::<Vec<_>>()
         .join("; ")
-}
-
-/// Moves one member to a domain with room, when everybody is in sync and it was not tried before
-/// with the same nodes: the scheduler may know a reason against it.
-fn relocate(
-    plan: &mut ChangePlan,
-    set: &ValidatedSet,
-    observed: &Observed,
-    members: &[MemberFacts],
-    nodes: &[Candidate],
-) {
-    if members.iter().any(|m| m.health != Health::InSync) {
-        return;
-    }
-    let movable: Vec<Movable> = members.iter().map(|m| movable(set, observed, m)).collect();
-    let Some(Move {
-        member,
-        topology_key,
-        from,
-        to,
-    }) = next_move(&set.spread, &movable, nodes)
-    else {
-        return;
-    };
-    let signature = move_signature(&from, &to, nodes);
-    if observed.relocations.get(&member) == Some(&signature) {
-        return;
-    }
-    let is_master = members
-        .iter()
-        .any(|m| m.name == member && m.duty == Duty::Master);
-    if is_master {
-        let Some(target) = members.iter().find(|m| m.duty == Duty::Replica) else {
-            return;
-        };
-        let why = format!("{member} must move from {topology_key}={from} to {to}");
-        let step = Step::SwitchOver {
-            to: target.name.clone(),
-            reason: FailoverReason::Placement,
-        };
-        plan.steps.push(Planned { step, why });
-        return;
-    }
-    let sentence = format!("{topology_key}={from} has too many members and {to} has room");
-    let deletion = delete(observed, member, &[Reason::Relocation { sentence }]);
-    plan.steps.extend(deletion);
-}
-
-/// What a move was decided by: tried again only when this changes.
-#[must_use]
-pub fn move_signature(from: &str, to: &str, nodes: &[Candidate]) -> String {
-    let mut usable: Vec<String> = nodes
-        .iter()
-        .filter(|n| n.usable == Usable::Yes)
-        .map(|n| {
-            n.labels
-                .get("kubernetes.io/hostname")
-                .cloned()
-                .unwrap_or_default()
-        })
-        .collect();
-    usable.sort();
-    format!("{from}>{to}@{}", usable.join(","))
-}
-
-/// The signature of the move that this plan would make of `member`; kept by `apply`.
-#[must_use]
-pub fn pending_move(
-    set: &ValidatedSet,
-    observed: &Observed,
-    members: &[MemberFacts],
-    member: &str,
-) -> Option<String> {
-    let nodes: Vec<Candidate> = observed.nodes.values().map(|n| candidate(n)).collect();
-    let movable: Vec<Movable> = members.iter().map(|m| movable(set, observed, m)).collect();
-    let next = next_move(&set.spread, &movable, &nodes)?;
-    (next.member == member).then(|| move_signature(&next.from, &next.to, &nodes))
-}
-
-fn movable(set: &ValidatedSet, observed: &Observed, member: &MemberFacts) -> Movable {
-    Movable {
-        place: located(observed, &member.name),
-        volume: volume(set, observed, &member.name),
-        duty: match member.duty {
-            Duty::Master => score::Duty::Master,
-            Duty::Replica => score::Duty::Replica,
-        },
-    }
-}
-
-/// Whether a member's data can follow it. A volume that is not known counts as bound.
-fn volume(set: &ValidatedSet, observed: &Observed, member: &str) -> Volume {
-    match set.storage {
-        Storage::Ephemeral { .. } => return Volume::Follows,
-        Storage::Persistent { .. } => {}
-    }
-    let spec = observed.volumes.get(member).and_then(|v| v.spec.as_ref());
-    match spec {
-        Some(spec) if spec.node_affinity.is_none() => Volume::Follows,
-        Some(_) | None => Volume::Bound,
-    }
-}
-
-fn located(observed: &Observed, member: &str) -> Located {
-    let labels = observed
-        .node_of(member)
-        .map(|n| n.metadata.labels.clone().unwrap_or_default());
-    Located {
-        member: member.to_owned(),
-        labels,
-    }
-}
-
-fn candidate(node: &Node) -> Candidate {
-    let spec = node.spec.clone().unwrap_or_default();
-    let blocks = |taint: &k8s_openapi::api::core::v1::Taint| {
-        matches!(taint.effect.as_str(), "NoSchedule" | "NoExecute")
-    };
-    let blocked = spec.unschedulable == Some(true) || spec.taints.iter().flatten().any(blocks);
-    let usable = if node_is_ready(node) && !blocked {
-        Usable::Yes
-    } else {
-        Usable::No
-    };
-    let labels: BTreeMap<String, String> = node.metadata.labels.clone().unwrap_or_default();
-    Candidate { labels, usable }
 }

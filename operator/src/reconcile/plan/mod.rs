@@ -8,11 +8,13 @@
 //! before placement, because each leaves less to do for the next. While anything is unknown about
 //! a member, no such step is planned.
 //!
-//! Reading order: `members` (facts in the words of the pure modules), `secrets`, `configuration`, `change`.
+//! Reading order: `members` (facts in the words of the pure modules), `secrets`, `configuration`, `change`,
+//! `relocation`.
 
 pub mod change;
 pub mod configuration;
 pub mod members;
+pub mod relocation;
 pub mod secrets;
 pub mod trouble;
 

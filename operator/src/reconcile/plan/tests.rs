@@ -26,6 +26,8 @@ use crate::{
     set::Password,
 };
 
+mod relocation;
+
 fn object(spec: &Value) -> RedisReplicaSet {
     serde_json::from_value(json!({
         "apiVersion": "redfleet.dev/v1alpha1",
@@ -78,7 +80,6 @@ impl World {
             nodes: BTreeMap::new(),
             view: View::default(),
             config_answers: BTreeMap::new(),
-            relocations: BTreeMap::new(),
             now: second(0),
         };
         let rotation = RotationState {

@@ -96,7 +96,7 @@ fn pod_spec(set: &ValidatedSet) -> PodSpec {
 fn constraint(set: &ValidatedSet, rule: &Constraint) -> TopologySpreadConstraint {
     let when_unsatisfiable = match rule.strictness {
         Strictness::Required => "DoNotSchedule",
-        Strictness::Preferred => "ScheduleAnyway",
+        Strictness::Preferred | Strictness::Default => "ScheduleAnyway",
     };
     TopologySpreadConstraint {
         max_skew: 1,
