@@ -1,10 +1,23 @@
-//! Kubernetes quantities (`8Gi`, `500m`, `1e3`) as whole numbers of their unit, rounded up.
+//! Kubernetes quantities (`8Gi`, `500m`, `1e3`) as numbers.
 //!
 //! Used where a size has to be compared; objects keep the text that the user wrote.
 
-/// The value of a quantity, rounded up to a whole number; `None` if the text is no quantity, is negative, or
-/// is beyond what 127 bits hold.
+/// The value of a quantity in its unit, rounded up to a whole number; `None` if the text is no quantity, is
+/// negative, or is beyond what 98 bits hold.
 pub fn parse(text: &str) -> Option<u128> {
+    nanos(text).map(|nanos| nanos.div_ceil(NANOS))
+}
+
+/// Whether two texts are the same quantity: the API server rewrites `0.5` as `500m` and `1.5Gi` as `1536Mi`.
+pub fn same(one: &str, other: &str) -> bool {
+    nanos(one).is_some_and(|one| nanos(other) == Some(one))
+}
+
+/// Parts of a unit that Kubernetes still tells apart.
+const NANOS: u128 = 1_000_000_000;
+
+/// The value in billionths, rounded up as Kubernetes does with what is finer.
+fn nanos(text: &str) -> Option<u128> {
     let number_end = text
         .find(|c: char| !(c.is_ascii_digit() || c == '.'))
         .unwrap_or(text.len());
@@ -19,7 +32,8 @@ pub fn parse(text: &str) -> Option<u128> {
     let digits: u128 = format!("{whole}{fraction}").parse().ok()?;
     let (factor, divisor) = scale(suffix)?;
     let divisor = divisor.checked_mul(10u128.checked_pow(u32::try_from(fraction.len()).ok()?)?)?;
-    Some(digits.checked_mul(factor)?.div_ceil(divisor))
+    let nanos = digits.checked_mul(factor)?.checked_mul(NANOS)?;
+    Some(nanos.div_ceil(divisor))
 }
 
 /// More digits than any size has.
@@ -73,6 +87,25 @@ mod tests {
         ];
         for (text, value) in cases {
             assert_eq!(parse(text), Some(value), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_the_api_server_writes_is_the_same() {
+        let pairs = [
+            ("0.5", "500m"),
+            ("1.5Gi", "1536Mi"),
+            ("0.5Gi", "512Mi"),
+            ("1000m", "1"),
+            ("1e3", "1k"),
+            ("100m", "0.1"),
+            ("0.0000000001", "1n"),
+        ];
+        for (written, stored) in pairs {
+            assert!(same(written, stored), "{written} {stored}");
+        }
+        for (one, other) in [("100m", "500m"), ("1Gi", "1G"), ("1", "2"), ("x", "x")] {
+            assert!(!same(one, other), "{one} {other}");
         }
     }
 

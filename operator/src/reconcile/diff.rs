@@ -11,6 +11,8 @@
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use crate::quantity;
+
 /// Annotation with the digest of what was applied.
 pub const DIGEST_ANNOTATION: &str = "redfleet.dev/applied";
 
@@ -104,31 +106,9 @@ fn is_nothing(value: &Value) -> bool {
 
 fn same_scalar(wanted: &Value, actual: &Value) -> bool {
     match (wanted, actual) {
-        (Value::String(w), Value::String(a)) => {
-            w == a || matches!((quantity(w), quantity(a)), (Some(w), Some(a)) if w == a)
-        }
+        (Value::String(w), Value::String(a)) => w == a || quantity::same(w, a),
         (wanted, actual) => wanted == actual,
     }
-}
-
-/// The value of a Kubernetes quantity in thousandths, because the API server rewrites `1000m` as `1`.
-fn quantity(text: &str) -> Option<u128> {
-    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
-    let number: u128 = text.get(..digits)?.parse().ok()?;
-    let factor: u128 = match &text[digits..] {
-        "m" => 1,
-        "" => 1_000,
-        "k" => 1_000_000,
-        "M" => 1_000_000_000,
-        "G" => 1_000_000_000_000,
-        "T" => 1_000_000_000_000_000,
-        "Ki" => 1_000 << 10,
-        "Mi" => 1_000 << 20,
-        "Gi" => 1_000 << 30,
-        "Ti" => 1_000 << 40,
-        _ => return None,
-    };
-    number.checked_mul(factor)
 }
 
 #[cfg(test)]
@@ -172,13 +152,31 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_object_is_missing_and_a_quantity_is_a_number() {
-        let wanted = stamped(json!({"metadata": {"name": "a"}, "cpu": "1000m", "none": []}));
+    fn a_missing_object_is_missing_and_an_absent_field_is_an_empty_one() {
+        let wanted = stamped(json!({"metadata": {"name": "a"}, "none": []}));
         assert_eq!(change(&wanted, None), Change::Missing);
         let mut actual = wanted.clone();
-        actual["cpu"] = json!("1");
         actual.as_object_mut().unwrap().remove("none");
         assert_eq!(change(&wanted, Some(&actual)), Change::None);
+    }
+
+    #[test]
+    fn a_quantity_that_the_api_server_wrote_otherwise_is_no_drift() {
+        let object = |cpu: &str, storage: &str| json!({"metadata": {"name": "a"}, "cpu": cpu, "storage": storage});
+        let cases = [
+            (("0.5", "1.5Gi"), ("500m", "1536Mi"), true),
+            (("100m", "0.5Gi"), ("100m", "512Mi"), true),
+            (("1000m", "1e3"), ("1", "1k"), true),
+            (("100m", "1Gi"), ("200m", "1Gi"), false),
+            (("1", "1.5Gi"), ("1", "1.5G"), false),
+        ];
+        for (wanted, stored, same) in cases {
+            let wanted = stamped(object(wanted.0, wanted.1));
+            let mut actual = wanted.clone();
+            (actual["cpu"], actual["storage"]) = (json!(stored.0), json!(stored.1));
+            let found = change(&wanted, Some(&actual));
+            assert_eq!(found == Change::None, same, "{wanted} {stored:?}");
+        }
     }
 
     #[test]
