@@ -1,5 +1,7 @@
 //! What a reconcile found, as conditions. Pure.
 
+use std::cmp::Ordering;
+
 use super::conditions::{Finding, Truth};
 use crate::{
     api::v1alpha1::{ConditionType, Reason},
@@ -44,7 +46,7 @@ pub fn findings(
         ready(&available, &progress, refused),
         available,
         progress,
-        quorum(set, plan),
+        quorum(&plan.voters, &plan.members),
         placement(plan),
         secrets(plan),
         paused(set),
@@ -198,34 +200,29 @@ fn ready(available: &Finding, progress: &Finding, refused: Option<&Finding>) -> 
     }
 }
 
-fn quorum(set: &ValidatedSet, plan: &Plan) -> Finding {
+/// Counts those whose word counts when a master is chosen, which while the set grows or shrinks are not
+/// those that the spec asks for.
+fn quorum(voters: &[String], members: &[MemberFacts]) -> Finding {
     let kind = ConditionType::QuorumHealthy;
-    let total = usize::try_from(set.replicas).unwrap_or_default();
-    let there = plan
-        .members
-        .iter()
-        .filter(|m| m.health == Health::InSync)
-        .count();
-    let needed = replset::majority(total);
-    let missing: Vec<&str> = plan
-        .members
-        .iter()
-        .filter(|m| m.health != Health::InSync)
-        .map(|m| m.name.as_str())
-        .collect();
-    let message = format!("{there} of {total} members are in sync");
+    let in_sync = |name: &&String| {
+        let mut members = members.iter();
+        members.any(|m| m.name == **name && m.health == Health::InSync)
+    };
+    let (there, missing): (Vec<&String>, Vec<&String>) = voters.iter().partition(in_sync);
+    let message = format!("{} of {} voters are in sync", there.len(), voters.len());
     let named = if missing.is_empty() {
         message
     } else {
+        let missing: Vec<&str> = missing.into_iter().map(String::as_str).collect();
         format!("{message}; missing: {}", missing.join(", "))
     };
-    if total < replset::LEASE_MIN_VOTERS {
+    if voters.len() < replset::LEASE_MIN_VOTERS {
         return Finding::new(kind, Truth::False, Reason::TooFewForMajority, &named);
     }
-    match there {
-        n if n > needed => Finding::new(kind, Truth::True, Reason::MajorityPresent, &named),
-        n if n == needed => Finding::new(kind, Truth::False, Reason::MembersNotReady, &named),
-        _ => Finding::new(kind, Truth::False, Reason::MajorityMissing, &named),
+    match there.len().cmp(&replset::majority(voters.len())) {
+        Ordering::Greater => Finding::new(kind, Truth::True, Reason::MajorityPresent, &named),
+        Ordering::Equal => Finding::new(kind, Truth::False, Reason::MembersNotReady, &named),
+        Ordering::Less => Finding::new(kind, Truth::False, Reason::MajorityMissing, &named),
     }
 }
 
@@ -339,4 +336,78 @@ fn stalled(
         Reason::DirectiveRefused,
         &message,
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Members of which those in `lagging` are not in sync.
+    fn members(count: usize, lagging: &[usize]) -> Vec<MemberFacts> {
+        let member = |ordinal| MemberFacts {
+            name: format!("m-{ordinal}"),
+            state: None,
+            duty: Duty::Replica,
+            health: if lagging.contains(&ordinal) {
+                Health::Behind
+            } else {
+                Health::InSync
+            },
+            reasons: Vec::new(),
+            trouble: None,
+            ready: true,
+            voter: true,
+        };
+        (0..count).map(member).collect()
+    }
+
+    fn voters(count: usize) -> Vec<String> {
+        (0..count).map(|ordinal| format!("m-{ordinal}")).collect()
+    }
+
+    #[test]
+    fn a_quorum_is_of_voters_whatever_the_spec_asks_for() {
+        use Reason::{MajorityMissing, MajorityPresent, MembersNotReady, TooFewForMajority};
+        let cases = [
+            // From three to five: the new members have no vote yet.
+            (
+                voters(3),
+                members(5, &[3, 4]),
+                MajorityPresent,
+                "3 of 3 voters are in sync",
+            ),
+            // From five to three: all five vote still.
+            (
+                voters(5),
+                members(5, &[3, 4]),
+                MembersNotReady,
+                "3 of 5 voters are in sync; missing: m-3, m-4",
+            ),
+            (
+                voters(3),
+                members(3, &[0, 2]),
+                MajorityMissing,
+                "1 of 3 voters are in sync; missing: m-0, m-2",
+            ),
+            // A voter that is no member is missing.
+            (
+                voters(5),
+                members(3, &[]),
+                MembersNotReady,
+                "3 of 5 voters are in sync; missing: m-3, m-4",
+            ),
+            (
+                voters(1),
+                members(3, &[]),
+                TooFewForMajority,
+                "1 of 1 voters are in sync",
+            ),
+        ];
+        for (voters, members, reason, message) in cases {
+            let found = quorum(&voters, &members);
+            assert_eq!((found.reason, found.message.as_str()), (reason, message));
+            let healthy = reason == MajorityPresent;
+            assert_eq!(found.truth == Truth::True, healthy);
+        }
+    }
 }

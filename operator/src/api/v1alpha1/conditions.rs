@@ -11,7 +11,7 @@ pub enum ConditionType {
     Available,
     /// The set is on its way to what the spec asks for.
     Progressing,
-    /// Enough members hold the data that any one may be lost.
+    /// Enough voters hold the data that any one may be lost.
     QuorumHealthy,
     /// Members are spread as `placement` asks.
     PlacementSatisfied,
@@ -80,11 +80,11 @@ pub enum Reason {
     NoMaster,
     /// A new master is being chosen.
     FailingOver,
-    /// A majority of the members is there.
+    /// More voters than a majority are there.
     MajorityPresent,
-    /// Too few members are there to choose a master safely.
+    /// Too few voters are there to choose a master safely.
     MajorityMissing,
-    /// A set of one or two members has no majority that survives a loss.
+    /// One or two voters have no majority that survives a loss.
     TooFewForMajority,
     /// No member has the data any more.
     AllDataLost,

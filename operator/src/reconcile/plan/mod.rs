@@ -45,6 +45,9 @@ pub struct Plan {
     pub steps: Vec<Planned>,
     /// The members, in order.
     pub members: Vec<MemberFacts>,
+    /// Names of those whose word counts when a master is chosen: every member that is wanted, until
+    /// voters are recorded.
+    pub voters: Vec<String>,
     /// The rotation of both credentials.
     pub secrets: SecretsPlan,
     /// What becomes of the directives.
@@ -83,9 +86,12 @@ pub fn plan(set: &ValidatedSet, observed: &Observed) -> Plan {
             steps.extend(role_labels(observed, &members));
         }
     }
+    let recorded = observed.set.status.as_ref().map(|s| s.voters.clone());
+    let voters = recorded.filter(|voters| !voters.is_empty());
     Plan {
         steps,
         members,
+        voters: voters.unwrap_or_else(|| set.member_names()),
         wake_after: secrets.wake_after,
         secrets,
         scaling: change.scaling,
