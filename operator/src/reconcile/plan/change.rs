@@ -1,4 +1,7 @@
 //! At most one change that takes a member away or moves the mastership.
+//!
+//! No pod is deleted before the StatefulSet makes its successor as wanted: it would come back from the
+//! old template and have to be replaced once more.
 
 use super::{
     super::{
@@ -9,8 +12,9 @@ use super::{
     relocation,
 };
 use crate::{
-    api::v1alpha1::FailoverReason,
+    api::{names, v1alpha1::FailoverReason},
     placement::spread::Violation,
+    resources,
     rollout::{
         order::{self, Duty, Health},
         reason::Reason,
@@ -45,7 +49,8 @@ pub fn plan(set: &ValidatedSet, observed: &Observed, members: &[MemberFacts]) ->
     let scalable: Vec<scaling::Member> = members[..existing].iter().map(scalable).collect();
     let status = observed.set.status.clone().unwrap_or_default();
     let scaling = scaling::next(&scalable, &status.voters, wanted);
-    let rollout = order::next(&members.iter().map(replaceable).collect::<Vec<_>>());
+    let template = template(set, observed);
+    let rollout = rollout(members, template);
     let violations = relocation::violations(set, observed, members);
     let mut plan = ChangePlan {
         steps: Vec::new(),
@@ -73,8 +78,10 @@ pub fn plan(set: &ValidatedSet, observed: &Observed, members: &[MemberFacts]) ->
     if resize(&mut plan) == Settled::No || replace(&mut plan, observed) == Settled::No {
         return plan;
     }
-    let moves = relocation::steps(set, observed, members, &plan.violations);
-    plan.steps.extend(moves);
+    if template == Template::InForce {
+        let moves = relocation::steps(set, observed, members, &plan.violations);
+        plan.steps.extend(moves);
+    }
     plan
 }
 
@@ -98,6 +105,52 @@ fn scalable(member: &MemberFacts) -> scaling::Member {
                 Sync::NotInSync
             }
         },
+    }
+}
+
+/// What a pod that is deleted now comes back from.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Template {
+    /// From the template that is wanted.
+    InForce,
+    /// Perhaps from another one, to be replaced once more.
+    Outdated,
+}
+
+/// Whether the StatefulSet has the template that is wanted, and its controller has seen that.
+fn template(set: &ValidatedSet, observed: &Observed) -> Template {
+    let key = ("StatefulSet", names::workload(&set.name));
+    let Some(workload) = observed.children.get(&key) else {
+        return Template::Outdated;
+    };
+    let wanted = resources::pod::template(set).metadata.unwrap_or_default();
+    let annotations = &workload["spec"]["template"]["metadata"]["annotations"];
+    let same = |key: &str| {
+        let wanted = wanted.annotations.as_ref().and_then(|a| a.get(key));
+        annotations[key].as_str() == wanted.map(String::as_str)
+    };
+    let generation = workload["metadata"]["generation"].as_i64();
+    let is_seen = workload["status"]["observedGeneration"].as_i64() >= generation;
+    let revisions = [
+        names::TEMPLATE_REVISION_ANNOTATION,
+        names::CONFIG_REVISION_ANNOTATION,
+    ];
+    if is_seen && revisions.into_iter().all(same) {
+        Template::InForce
+    } else {
+        Template::Outdated
+    }
+}
+
+/// What the rollout wants; a pod is taken away only when its successor will be as wanted.
+fn rollout(members: &[MemberFacts], template: Template) -> order::Next {
+    let next = order::next(&members.iter().map(replaceable).collect::<Vec<_>>());
+    match (template, next) {
+        (Template::Outdated, order::Next::Replace { .. } | order::Next::SwitchOver { .. }) => {
+            let why = "the StatefulSet does not make the wanted pods yet".to_owned();
+            order::Next::Wait { why }
+        }
+        (Template::Outdated | Template::InForce, next) => next,
     }
 }
 

@@ -274,6 +274,30 @@ async fn a_directive_that_is_read_at_start_only_replaces_the_pod_once() {
 }
 
 #[tokio::test]
+async fn a_pod_is_replaced_only_when_its_successor_will_be_as_wanted() {
+    let mut world = World::new(&one(), 2);
+    let mut spec = with("config", json!({"timeout": "300"}));
+    spec["image"] = json!("server:2");
+    world.respecify(&spec);
+    let plans = |world: &World, step: &str| world.words().iter().any(|word| word == step);
+    // The directives are not judged, so the template stays as it is.
+    assert!(!plans(&world, "StatefulSet") && !plans(&world, "delete a pod"));
+    let rollout = world.plan().rollout;
+    assert!(matches!(rollout, Rollout::Wait { .. }), "{rollout:?}");
+    world.answer(&[]);
+    assert!(plans(&world, "StatefulSet") && !plans(&world, "delete a pod"));
+    world.write_children();
+    for (generation, replaced) in [(1, false), (2, true)] {
+        let key = ("StatefulSet", names::workload("orders"));
+        let workload = world.observed.children.get_mut(&key).unwrap();
+        workload["metadata"]["generation"] = json!(2);
+        workload["status"]["observedGeneration"] = json!(generation);
+        assert!(!plans(&world, "StatefulSet"));
+        assert_eq!(plans(&world, "delete a pod"), replaced);
+    }
+}
+
+#[tokio::test]
 async fn a_change_of_live_directives_replaces_no_pod() {
     let mut world = World::new(&one(), 2);
     world.respecify(&with("config", json!({"timeout": "300"})));
