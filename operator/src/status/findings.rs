@@ -341,6 +341,7 @@ fn stalled(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rollout::order::Duty;
 
     /// Members of which those in `lagging` are not in sync.
     fn members(count: usize, lagging: &[usize]) -> Vec<MemberFacts> {
