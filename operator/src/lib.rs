@@ -31,3 +31,5 @@ pub mod scaling;
 pub mod set;
 pub mod status;
 pub mod telemetry;
+#[cfg(test)]
+mod testing;

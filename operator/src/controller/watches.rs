@@ -188,40 +188,18 @@ fn node_digest(node: &Node) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
-
-    use kube::{Config, runtime::events::Recorder};
     use serde_json::json;
 
     use super::*;
     use crate::{
-        context::{Context, SetKey, Settings, WatchedSet},
-        controller::caches,
-        leader::gate::Gate,
-        reconcile::validate::Defaults,
-        telemetry::metrics::Metrics,
+        context::{SetKey, WatchedSet},
+        testing,
     };
 
     /// An operator whose API server does not answer, and the writer of its cache of sets.
     fn operator() -> (Arc<Operator>, Writer<WatchedSet>) {
-        let nowhere = Config::new("http://127.0.0.1:1".parse().unwrap());
-        let client = Client::try_from(nowhere).unwrap();
-        let (stores, writers) = caches();
-        let context = Context {
-            client: client.clone(),
-            stores,
-            gate: Gate::closed(),
-            metrics: Arc::new(Metrics::new()),
-            recorder: Recorder::new(client, "test".into()),
-            settings: Settings {
-                identity: "test".to_owned(),
-                defaults: Defaults {
-                    server_image: "redfleet/server:1".to_owned(),
-                },
-            },
-            started: Instant::now(),
-        };
-        (Operator::new(Arc::new(context)).0, writers.sets)
+        let (context, writers) = testing::context(testing::nowhere());
+        (Operator::new(context).0, writers.sets)
     }
 
     fn set(name: &str) -> WatchedSet {

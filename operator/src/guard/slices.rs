@@ -2,6 +2,7 @@
 //!
 //! A slice is never emptied because its master was lost: kube-proxy would have to be told twice
 //! within a second, and delays the second. It leads to the old address until there is a new one.
+//! A slice that somebody deleted is made anew.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -35,11 +36,21 @@ const KUBE_PROXY_PAUSE_MS: u64 = 1_100;
 /// Where the zone of a node is.
 const ZONE_LABEL: &str = "topology.kubernetes.io/zone";
 
-/// What was written last, because the cache may be behind it.
+/// How long a write is believed that the cache does not show: a slice that is missing for longer was deleted.
+const CACHE_DELAY_MS: u64 = 5_000;
+
+/// A slice as this process wrote it.
+#[derive(Clone, Debug)]
+struct Written {
+    slice: EndpointSlice,
+    at_ms: u64,
+}
+
+/// What was written last, while the cache is behind it.
 #[derive(Debug, Default)]
 pub struct Slices {
-    master: Option<EndpointSlice>,
-    replicas: Option<EndpointSlice>,
+    master: Option<Written>,
+    replicas: Option<Written>,
     /// When each member was last seen in sync, in the operator's monotonic milliseconds.
     in_sync_ms: BTreeMap<String, u64>,
     /// When one of the two was written last.
@@ -53,7 +64,7 @@ impl Slices {
         free_ms.saturating_sub(now_ms)
     }
 
-    fn last(&mut self, target: Target) -> &mut Option<EndpointSlice> {
+    fn last(&mut self, target: Target) -> &mut Option<Written> {
         match target {
             Target::Master => &mut self.master,
             Target::Replicas => &mut self.replicas,
@@ -92,12 +103,13 @@ impl Guard {
             .insert(TERM_ANNOTATION.to_owned(), term.to_string());
         let name = wanted.name_any();
         let cached = cached(&self.context.stores.slices, &self.key, &name);
-        let newest = self
-            .slices
-            .last(target)
-            .take()
-            .filter(|ours| cached.as_ref().is_none_or(|c| version(c) < version(ours)));
-        let found = newest.or_else(|| cached.map(|c| (*c).clone()));
+        let now_ms = self.context.now_ms();
+        let last = self.slices.last(target);
+        *last = last.take().filter(|ours| {
+            ours.slice.name_any() == name && is_ahead(ours, cached.as_deref(), now_ms)
+        });
+        let ours = last.as_ref().map(|ours| ours.slice.clone());
+        let found = ours.or_else(|| cached.map(|c| (*c).clone()));
         if found.as_ref().is_some_and(|f| is_of_another(f, set)) {
             debug!(set = %self.key, slice = name, "endpoints of this name belong to somebody else");
             return;
@@ -106,26 +118,21 @@ impl Guard {
             .as_ref()
             .is_some_and(|f| says(f, &wanted) || term_of(f) > term)
         {
-            *self.slices.last(target) = found;
             return;
         }
+        // What is there after a write that failed only the cache can tell.
+        *self.slices.last(target) = None;
         wanted.metadata.resource_version = found.as_ref().and_then(ResourceExt::resource_version);
         let api: Api<EndpointSlice> =
             Api::namespaced(self.context.client.clone(), &self.key.namespace);
         self.context.metrics.wrote("EndpointSlice");
-        let params = PostParams::default();
-        let write = async {
-            match found {
-                Some(_) => api.replace(&name, &params, &wanted).await,
-                None => api.create(&params, &wanted).await,
-            }
-        };
-        match timeout(WRITE_TIMEOUT, write).await {
-            Ok(Ok(written)) => {
+        match timeout(WRITE_TIMEOUT, put(&api, wanted)).await {
+            Ok(Ok(slice)) => {
                 let pods: Vec<&str> = backends.iter().map(|b| b.pod.as_str()).collect();
                 info!(set = %self.key, slice = name, ?pods, %term, "endpoints");
-                *self.slices.last(target) = Some(written);
-                self.slices.written_ms = Some(self.context.now_ms());
+                let at_ms = self.context.now_ms();
+                *self.slices.last(target) = Some(Written { slice, at_ms });
+                self.slices.written_ms = Some(at_ms);
             }
             Ok(Err(error)) => warn!(set = %self.key, slice = name, %error, "endpoints not written"),
             Err(_) => warn!(set = %self.key, slice = name, "endpoints not written in time"),
@@ -193,6 +200,28 @@ impl Guard {
     }
 }
 
+/// Replaces the version of a slice that `wanted` names. Without one, or when there is none any more, it is created: a
+/// Service without its slice leads nowhere.
+async fn put(api: &Api<EndpointSlice>, mut wanted: EndpointSlice) -> kube::Result<EndpointSlice> {
+    let params = PostParams::default();
+    if wanted.metadata.resource_version.is_some() {
+        match api.replace(&wanted.name_any(), &params, &wanted).await {
+            Err(kube::Error::Api(status)) if status.code == 404 => {}
+            answer => return answer,
+        }
+    }
+    wanted.metadata.resource_version = None;
+    api.create(&params, &wanted).await
+}
+
+/// Whether the cache has yet to show what was written. One that shows nothing is believed after a while.
+fn is_ahead(ours: &Written, cached: Option<&EndpointSlice>, now_ms: u64) -> bool {
+    match cached {
+        Some(cached) => version(cached) < version(&ours.slice),
+        None => now_ms < ours.at_ms.saturating_add(CACHE_DELAY_MS),
+    }
+}
+
 /// Whether a slice in the cluster says what is wanted.
 fn says(found: &EndpointSlice, wanted: &EndpointSlice) -> bool {
     found.endpoints == wanted.endpoints
@@ -225,4 +254,47 @@ fn version(slice: &EndpointSlice) -> u64 {
         .resource_version()
         .and_then(|v| v.parse().ok())
         .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{self, Api as FakeApi};
+
+    fn slice(version: u64) -> EndpointSlice {
+        let mut slice = EndpointSlice::default();
+        slice.metadata.name = Some("orders-members".into());
+        slice.metadata.resource_version = Some(version.to_string());
+        slice
+    }
+
+    #[test]
+    fn what_was_written_counts_until_the_cache_shows_it() {
+        let ours = Written {
+            slice: slice(7),
+            at_ms: 1_000,
+        };
+        assert!(is_ahead(&ours, Some(&slice(6)), 1_000_000));
+        assert!(!is_ahead(&ours, Some(&slice(7)), 1_000));
+        assert!(!is_ahead(&ours, Some(&slice(8)), 1_000));
+        assert!(is_ahead(&ours, None, 1_000 + CACHE_DELAY_MS - 1));
+        assert!(!is_ahead(&ours, None, 1_000 + CACHE_DELAY_MS));
+    }
+
+    #[tokio::test]
+    async fn a_slice_that_is_gone_is_created_by_the_same_write() {
+        let api = FakeApi::start(|request| match request.method.as_str() {
+            "PUT" => testing::refused(404),
+            _ => (201, request.body.clone()),
+        })
+        .await;
+        let slices: Api<EndpointSlice> = Api::namespaced(api.client(), "shop");
+        let written = put(&slices, slice(7)).await.unwrap();
+        assert_eq!(written.name_any(), "orders-members");
+        assert_eq!(api.methods(), ["PUT", "POST"]);
+        assert_eq!(
+            api.requests()[1].body["metadata"].get("resourceVersion"),
+            None
+        );
+    }
 }
