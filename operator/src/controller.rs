@@ -202,9 +202,9 @@ fn key_of<K: Resource>(object: &K) -> SetKey {
 
 /// The writers of all caches; made together with [`Stores`].
 pub struct Writers {
-    sets: Writer<WatchedSet>,
+    pub(crate) sets: Writer<WatchedSet>,
     stateful_sets: Writer<k8s_openapi::api::apps::v1::StatefulSet>,
-    pods: Writer<k8s_openapi::api::core::v1::Pod>,
+    pub(crate) pods: Writer<k8s_openapi::api::core::v1::Pod>,
     claims: Writer<k8s_openapi::api::core::v1::PersistentVolumeClaim>,
     volumes: Writer<k8s_openapi::api::core::v1::PersistentVolume>,
     services: Writer<k8s_openapi::api::core::v1::Service>,

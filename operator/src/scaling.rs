@@ -79,23 +79,30 @@ pub fn next(members: &[Member], voters: &[String], wanted: usize) -> Next {
         n if n == wanted => Next::Keep,
         n if n < wanted => resize(wanted),
         n => match members.last() {
-            Some(last) => remove(last, &members[..n - 1], voters).unwrap_or_else(|| resize(n - 1)),
+            Some(last) => {
+                remove(last, &members[..n - 1], voters, wanted).unwrap_or_else(|| resize(n - 1))
+            }
             None => Next::Keep,
         },
     }
 }
 
 /// What must happen before `last` may go; `None` when it may.
-fn remove(last: &Member, rest: &[Member], voters: &[String]) -> Option<Next> {
+fn remove(last: &Member, rest: &[Member], voters: &[String], wanted: usize) -> Option<Next> {
     let lagging = rest.iter().find(|m| m.sync == Sync::NotInSync);
     if last.duty == Duty::Master {
-        return Some(match rest.iter().find(|m| m.sync == Sync::InSync) {
+        // One that goes next would only have to hand over again.
+        let mut stays = rest.iter().take(wanted);
+        return Some(match stays.find(|m| m.sync == Sync::InSync) {
             Some(to) => Next::SwitchOver {
                 from: last.name.clone(),
                 to: to.name.clone(),
             },
             None => Next::Wait {
-                why: format!("{} is the master and nobody else is in sync", last.name),
+                why: format!(
+                    "{} is the master and nobody who stays is in sync",
+                    last.name
+                ),
             },
         });
     }
@@ -196,6 +203,13 @@ mod tests {
                 to: "m-1".into()
             }
         );
+    }
+
+    #[test]
+    fn the_master_hands_over_to_nobody_who_goes_next() {
+        let next = next(&members("---rM"), &names(5), 3);
+        let why = "m-4 is the master and nobody who stays is in sync".into();
+        assert_eq!(next, Next::Wait { why });
     }
 
     #[test]

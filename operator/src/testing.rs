@@ -1,6 +1,8 @@
 //! For tests of what speaks to Kubernetes: an API server that answers as the test says and keeps what it was asked, and
 //! a [`Context`] over it with empty caches.
 
+pub mod member;
+
 use std::{
     net::SocketAddr,
     sync::{Arc, Mutex},

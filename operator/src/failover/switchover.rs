@@ -1,16 +1,60 @@
-//! Planned changes: to whom the mastership may be handed.
+//! Planned changes: whether the mastership may be handed to the one it is meant for.
+//!
+//! An order names both ends. Whoever repeats it, or made it from an old view, changes nothing by it; and a target that
+//! cannot take over now is refused with its reason, never replaced by another that nobody chose.
 
 use replset::{MasterLink, Position, RoleKind, Vote};
+use thiserror::Error;
 
 /// How far a target may be behind when a handover begins, in bytes: what it must still receive is
 /// the pause that clients feel.
 pub const MAX_TARGET_LAG_BYTES: u64 = 1 << 20;
 
-/// A member as a possible target.
+/// From whom to whom the mastership shall go.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Order {
+    /// The master whom it was planned for.
+    pub from: String,
+    /// The next one.
+    pub to: String,
+}
+
+/// What is left to do about an order.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Next {
+    /// Nothing: the target is master.
+    Done,
+    /// The handover.
+    HandOver,
+}
+
+/// Why an order is not carried out.
+#[derive(Clone, Debug, Eq, Error, PartialEq)]
+pub enum Refused {
+    /// There is nobody to hand over.
+    #[error("no master serves")]
+    NoMaster,
+    /// The order is from another mastership.
+    #[error("{from} is master no more, {master} is")]
+    Stale {
+        /// Who was to hand over.
+        from: String,
+        /// Who is master.
+        master: String,
+    },
+    /// The target cannot take over now.
+    #[error("{to} {why}")]
+    Unfit {
+        /// The target.
+        to: String,
+        /// Why.
+        why: Unfit,
+    },
+}
+
+/// A member as a target.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Candidate {
-    /// Its name.
-    pub member: String,
     /// What it is.
     pub role: RoleKind,
     /// Whether its name is among the voters.
@@ -21,6 +65,8 @@ pub struct Candidate {
     pub link: MasterLink,
     /// What it holds.
     pub position: Position,
+    /// Whether it stays.
+    pub stay: Stay,
 }
 
 /// Whether a name is among the voters.
@@ -32,15 +78,46 @@ pub enum Voter {
     No,
 }
 
-/// Why a candidate cannot take over now.
+/// Whether a member stays in the set.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Stay {
+    /// It does.
+    Stays,
+    /// Its pod is being deleted, or the set shall be smaller.
+    Leaves,
+}
+
+/// Why a candidate cannot take over now.
+#[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
 pub enum Unfit {
+    /// It is about to go itself.
+    #[error("is leaving the set")]
+    Leaving,
     /// It is no voter, or its vote is suspended.
+    #[error("has no vote")]
     NoVote,
     /// It is not attached to the master.
+    #[error("is not attached to the master")]
     Detached,
     /// It is too far behind.
+    #[error("is more than {} KiB behind", MAX_TARGET_LAG_BYTES >> 10)]
     Behind,
+}
+
+/// What is left to do about `order` while `master` serves.
+///
+/// # Errors
+/// When the order is not for this mastership.
+pub fn next(order: &Order, master: Option<&str>) -> Result<Next, Refused> {
+    match master {
+        None => Err(Refused::NoMaster),
+        Some(master) if master == order.to => Ok(Next::Done),
+        Some(master) if master != order.from => Err(Refused::Stale {
+            from: order.from.clone(),
+            master: master.to_owned(),
+        }),
+        Some(_) => Ok(Next::HandOver),
+    }
 }
 
 /// Whether `candidate` may be handed the mastership of a master at `master`.
@@ -48,6 +125,9 @@ pub enum Unfit {
 /// # Errors
 /// Why not.
 pub fn fit(candidate: &Candidate, master: Position) -> Result<(), Unfit> {
+    if candidate.stay == Stay::Leaves {
+        return Err(Unfit::Leaving);
+    }
     if candidate.voter == Voter::No || candidate.vote == Vote::Suspended {
         return Err(Unfit::NoVote);
     }
@@ -55,20 +135,11 @@ pub fn fit(candidate: &Candidate, master: Position) -> Result<(), Unfit> {
         return Err(Unfit::Detached);
     }
     let behind = master.offset.0.saturating_sub(candidate.position.offset.0);
-    if behind > MAX_TARGET_LAG_BYTES {
+    if candidate.position.term != master.term || behind > MAX_TARGET_LAG_BYTES {
         Err(Unfit::Behind)
     } else {
         Ok(())
     }
-}
-
-/// The best target: the most complete fit one, the lowest name among equals.
-#[must_use]
-pub fn best(candidates: &[Candidate], master: Position) -> Option<&Candidate> {
-    candidates
-        .iter()
-        .filter(|c| fit(c, master).is_ok())
-        .max_by_key(|c| (c.position, std::cmp::Reverse(c.member.clone())))
 }
 
 #[cfg(test)]
@@ -84,38 +155,46 @@ mod tests {
         }
     }
 
-    fn candidate(member: &str, offset: u64) -> Candidate {
+    fn candidate(offset: u64) -> Candidate {
         Candidate {
-            member: member.into(),
             role: RoleKind::Follower,
             voter: Voter::Yes,
             vote: Vote::Granted,
             link: MasterLink::Up,
             position: at(offset),
+            stay: Stay::Stays,
         }
     }
 
     #[test]
-    fn the_most_complete_wins_and_the_lowest_name_among_equals() {
-        let all = [
-            candidate("m-2", 90),
-            candidate("m-1", 100),
-            candidate("m-3", 100),
-        ];
-        assert_eq!(best(&all, at(100)).map(|c| c.member.as_str()), Some("m-1"));
+    fn an_order_counts_for_the_master_that_it_names_and_is_done_once_its_target_is_master() {
+        let order = Order {
+            from: "m-0".into(),
+            to: "m-1".into(),
+        };
+        assert_eq!(next(&order, Some("m-0")), Ok(Next::HandOver));
+        assert_eq!(next(&order, Some("m-1")), Ok(Next::Done));
+        assert_eq!(next(&order, None), Err(Refused::NoMaster));
+        let stale = next(&order, Some("m-2")).unwrap_err();
+        assert_eq!(stale.to_string(), "m-0 is master no more, m-2 is");
     }
 
     #[test]
     fn each_reason_against_a_target() {
         let master = at(MAX_TARGET_LAG_BYTES + 50);
-        let behind = candidate("m-1", 10);
-        let mut learner = candidate("m-1", 50);
+        let mut learner = candidate(50);
         learner.vote = Vote::Suspended;
-        let mut detached = candidate("m-1", 50);
+        let mut detached = candidate(50);
         detached.link = MasterLink::Down;
-        assert_eq!(fit(&behind, master), Err(Unfit::Behind));
+        let mut leaving = candidate(50);
+        leaving.stay = Stay::Leaves;
+        let mut of_another_term = candidate(50);
+        of_another_term.position.term = Term(0);
+        assert_eq!(fit(&candidate(49), master), Err(Unfit::Behind));
+        assert_eq!(fit(&of_another_term, master), Err(Unfit::Behind));
         assert_eq!(fit(&learner, master), Err(Unfit::NoVote));
         assert_eq!(fit(&detached, master), Err(Unfit::Detached));
-        assert_eq!(fit(&candidate("m-1", 50), master), Ok(()));
+        assert_eq!(fit(&leaving, master), Err(Unfit::Leaving));
+        assert_eq!(fit(&candidate(50), master), Ok(()));
     }
 }

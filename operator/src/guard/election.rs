@@ -5,9 +5,8 @@ use std::{collections::BTreeSet, time::Duration};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::{Api, ResourceExt};
 use replset::{
-    Bootstrapped, Election, ElectionPlan, ElectorId, EmptySet, FleetId, Generation,
-    HANDOVER_BUDGET_MS, Handed, Handover, Intent, MemberName, OldMaster, Promoted, Promotion,
-    QuorumLost, Refusal, Term, Vote, VoterSet,
+    Bootstrapped, Election, ElectionPlan, ElectorId, EmptySet, FleetId, Generation, Handed, Intent,
+    MemberName, Promoted, Promotion, QuorumLost, Refusal, Term, VoterSet,
 };
 use serde_json::json;
 use thiserror::Error;
@@ -17,7 +16,7 @@ use tracing::{debug, info, warn};
 use super::{
     task::Guard,
     term::{TermError, decide},
-    view::{Stuck, link, position, role},
+    view::Stuck,
 };
 use crate::{
     api::{
@@ -28,8 +27,8 @@ use crate::{
     context::cached,
     failover::{
         decide::Call,
+        health::Verdict,
         heritage::{Found, Heritage, Undecided, heritage},
-        switchover,
     },
     members::remote::{CALL_TIMEOUT, CallError},
     telemetry::metrics::{FailoverLabel, SetLabel},
@@ -211,10 +210,18 @@ impl Guard {
             warn!(set = %self.key, %error, "the new master is not recorded yet");
         }
         followers.join_all().await;
+        // Until the members say so themselves: nothing may be planned for the old master any more.
+        let master = winner.clone();
+        self.remember(&Verdict::Serving { master, term }, self.context.now_ms());
         Ok(winner)
     }
 
-    fn plan(&self, claimed: &RedisReplicaSet, call: &Call, planned: &Planned) -> ElectionPlan {
+    pub(super) fn plan(
+        &self,
+        claimed: &RedisReplicaSet,
+        call: &Call,
+        planned: &Planned,
+    ) -> ElectionPlan {
         let status = claimed.status.clone().unwrap_or_default();
         let preference = self.preference(status.master.as_deref(), planned);
         let cache = self
@@ -471,87 +478,6 @@ impl Guard {
                 .get_or_create(&label)
                 .set(served.as_secs_f64());
         }
-    }
-
-    /// Hands the mastership over in peace: pause, catch up, release, promote.
-    pub(super) async fn switch_over(
-        &mut self,
-        set: &RedisReplicaSet,
-        to: Option<String>,
-        reason: FailoverReason,
-    ) -> Result<String, String> {
-        let status = set.status.clone().unwrap_or_default();
-        let master = status.master.ok_or("there is no master")?;
-        let target = self.target(set, &master, to)?;
-        // The term first: between the release and the promotion nobody serves.
-        let claimed = self
-            .claim_term(set, None)
-            .await
-            .map_err(|error| error.to_string())?;
-        let began_ms = self.context.now_ms();
-        let remote = self
-            .members
-            .get(&master)
-            .ok_or("the master has no address")?
-            .remote
-            .clone();
-        let handover = Handover {
-            term: Term(u64::try_from(status.term).unwrap_or_default()),
-            target: Some(MemberName::new(target)),
-            budget_ms: HANDOVER_BUDGET_MS,
-            token: rand::random::<u64>().max(1),
-        };
-        let handed = match remote.hand_over(&handover).await {
-            Ok(Ok(handed)) => handed,
-            Ok(Err(refusal)) => return Err(refusal.to_string()),
-            Err(error) => return Err(error.to_string()),
-        };
-        let call = Call {
-            intent: Intent::Planned(handed.release),
-            old_master: OldMaster::Gone,
-            reason,
-        };
-        let plan = self.plan(&claimed, &call, &Planned::To(handed));
-        let elected = self.elect_in(&claimed, &call, plan, began_ms).await;
-        elected.map_err(|failure| failure.to_string())
-    }
-
-    /// The member to hand over to: the one asked for, if it is fit, else the best.
-    fn target(
-        &self,
-        set: &RedisReplicaSet,
-        master: &str,
-        to: Option<String>,
-    ) -> Result<String, String> {
-        let voters = voters_of(set);
-        let leads = self.members.get(master).and_then(|m| m.current());
-        let at = leads.map(position).ok_or("the master cannot be asked")?;
-        let candidates: Vec<switchover::Candidate> = self
-            .members
-            .iter()
-            .filter(|(name, _)| *name != master)
-            .filter_map(|(name, member)| {
-                let state = member.current()?;
-                let votes = voters.contains(&name.as_str().into());
-                Some(switchover::Candidate {
-                    member: name.clone(),
-                    role: role(state),
-                    voter: if votes {
-                        switchover::Voter::Yes
-                    } else {
-                        switchover::Voter::No
-                    },
-                    vote: Vote::from(state.vote()),
-                    link: link(state),
-                    position: position(state),
-                })
-            })
-            .collect();
-        let wanted = candidates.iter().find(|c| Some(&c.member) == to.as_ref());
-        let fit = wanted.filter(|c| switchover::fit(c, at).is_ok());
-        fit.or_else(|| switchover::best(&candidates, at))
-            .map(|c| c.member.clone())
-            .ok_or_else(|| "no replica is in sync".to_owned())
     }
 
     pub(super) fn api(&self) -> Api<RedisReplicaSet> {

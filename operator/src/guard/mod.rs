@@ -3,7 +3,7 @@
 //! Owns: the control connections of the set's members, what they said last, the elections and
 //! planned switchovers, the EndpointSlices of its two Services, and the members' knowledge of who
 //! votes and where they are. Started and stopped by [`registry`]; `reconcile` reads its [`View`]
-//! and sends it [`Command`]s.
+//! and orders switchovers.
 //!
 //! It waits neither for the reconcile queue nor for the operator's Lease: terms taken by
 //! compare-and-swap on the set's status make two electors harmless. Only what is no hurry (voters,
@@ -14,14 +14,17 @@
 //! call obtained; an API server that cannot be asked means that nothing changes.
 //!
 //! Reading order: `view` (what is known), `task` (the loop), `evidence`, `term` (compare-and-swap), `election`,
-//! `slices`, `registry`.
+//! `handover`, `slices`, `registry`.
 
 pub mod election;
 pub mod evidence;
+pub mod handover;
 pub mod registry;
 pub mod slices;
 pub mod task;
 pub mod term;
+#[cfg(test)]
+mod testing;
 pub mod view;
 
 /// How long a verdict must stand before an operator that is not the acting one acts on it.

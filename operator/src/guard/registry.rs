@@ -7,18 +7,20 @@ use std::{
 };
 
 use tokio::{
-    sync::{Notify, mpsc, oneshot, watch},
+    sync::{Notify, Semaphore, mpsc, oneshot, watch},
     task::JoinHandle,
     time::timeout,
 };
 
 use super::{
-    task::{Command, Guard, MAX_COMMANDS},
+    handover::{NotSwitched, SwitchOver},
+    task::Guard,
     view::View,
 };
 use crate::{
     api::v1alpha1::FailoverReason,
     context::{Context, SetKey},
+    failover::switchover::Order,
 };
 
 /// Longest wait for a planned switchover as a whole.
@@ -26,7 +28,9 @@ const SWITCH_OVER_TIMEOUT: Duration = Duration::from_secs(10);
 
 struct Handle {
     wake: Arc<Notify>,
-    commands: mpsc::Sender<Command>,
+    commands: mpsc::Sender<SwitchOver>,
+    /// Taken by the order that is waiting or being carried out, even if nobody waits for its result any more.
+    turn: Arc<Semaphore>,
     view: watch::Receiver<View>,
     task: JoinHandle<()>,
 }
@@ -52,7 +56,7 @@ impl Guards {
             return;
         }
         let wake = Arc::new(Notify::new());
-        let (commands, commands_out) = mpsc::channel(MAX_COMMANDS);
+        let (commands, commands_out) = mpsc::channel(1);
         let (view_in, view) = watch::channel(View::default());
         let guard = Guard::new(
             Arc::clone(context),
@@ -68,6 +72,7 @@ impl Guards {
             Handle {
                 wake,
                 commands,
+                turn: Arc::new(Semaphore::new(1)),
                 view,
                 task,
             },
@@ -99,32 +104,84 @@ impl Guards {
             .unwrap_or_default()
     }
 
-    /// Hands the mastership of a set over. Returns the new master.
+    /// Has the mastership of a set handed over. When this returns, [`Guards::view`] shows what came of it. An order whose
+    /// target is master already is done; one that has not begun when its time is over is dropped.
     ///
     /// # Errors
-    /// Why it did not come about, in words.
+    /// Why it did not come about.
     pub async fn switch_over(
         &self,
         key: &SetKey,
-        to: Option<String>,
+        order: Order,
         reason: FailoverReason,
-    ) -> Result<String, String> {
-        let (done, result) = oneshot::channel();
-        let commands = {
-            let handles = self.handles.lock().unwrap_or_else(PoisonError::into_inner);
-            handles
-                .get(key)
-                .map(|h| h.commands.clone())
-                .ok_or("the set is not guarded")?
-        };
-        let command = Command::SwitchOver { to, reason, done };
-        commands
-            .try_send(command)
-            .map_err(|_| "the guard is busy".to_owned())?;
+        why: &str,
+    ) -> Result<(), NotSwitched> {
+        let result = self.order(key, order, reason, why)?;
         match timeout(SWITCH_OVER_TIMEOUT, result).await {
             Ok(Ok(result)) => result,
-            Ok(Err(_)) => Err("the guard stopped".to_owned()),
-            Err(_) => Err(format!("no result within {SWITCH_OVER_TIMEOUT:?}")),
+            Ok(Err(_)) => Err(NotSwitched::Stopped),
+            Err(_) => Err(NotSwitched::TimedOut(SWITCH_OVER_TIMEOUT)),
         }
+    }
+
+    fn order(
+        &self,
+        key: &SetKey,
+        order: Order,
+        reason: FailoverReason,
+        why: &str,
+    ) -> Result<oneshot::Receiver<Result<(), NotSwitched>>, NotSwitched> {
+        let handles = self.handles.lock().unwrap_or_else(PoisonError::into_inner);
+        let handle = handles.get(key).ok_or(NotSwitched::NotGuarded)?;
+        let turn = Arc::clone(&handle.turn).try_acquire_owned();
+        let turn = turn.map_err(|_| NotSwitched::Busy)?;
+        let (done, result) = oneshot::channel();
+        let command = SwitchOver {
+            order,
+            reason,
+            why: why.to_owned(),
+            done,
+            turn,
+        };
+        let sent = handle.commands.try_send(command);
+        sent.map_err(|_| NotSwitched::Busy)?;
+        Ok(result)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing;
+
+    #[tokio::test]
+    async fn a_set_has_one_order_at_a_time() {
+        let (context, _writers) = testing::context(testing::nowhere());
+        let (changed, _heard) = mpsc::channel(1);
+        let key = SetKey {
+            namespace: "shop".into(),
+            name: "orders".into(),
+        };
+        let order = || Order {
+            from: "orders-0".into(),
+            to: "orders-1".into(),
+        };
+        let guards = Guards::default();
+        guards.look_at(&context, &key, &changed);
+        let first = guards.order(&key, order(), FailoverReason::Rollout, "");
+        // Its result is not waited for: it is in the way all the same until the guard is through with it.
+        drop(first.unwrap());
+        let second = guards.order(&key, order(), FailoverReason::Rollout, "");
+        assert!(matches!(second, Err(NotSwitched::Busy)), "{second:?}");
+        let third = async {
+            loop {
+                match guards.order(&key, order(), FailoverReason::Rollout, "") {
+                    Err(NotSwitched::Busy) => tokio::task::yield_now().await,
+                    answer => return answer.unwrap().await.unwrap(),
+                }
+            }
+        };
+        let refused = third.await.unwrap_err();
+        assert_eq!(refused.to_string(), "no master serves");
     }
 }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 use kube::ResourceExt;
 use replset::{Endpoint, MemberName, Peer, VoterSet};
 use tokio::{
-    sync::{Notify, mpsc, oneshot, watch},
+    sync::{Notify, mpsc, watch},
     time::sleep,
 };
 use tracing::{debug, info, warn};
@@ -13,11 +13,12 @@ use tracing::{debug, info, warn};
 use super::{
     STANDBY_DELAY_MS, STANDBY_PATIENCE_MS,
     election::{Planned, voters_of},
+    handover::SwitchOver,
     slices::Slices,
     view::{MemberView, Stuck, View, pod_address},
 };
 use crate::{
-    api::{RedisReplicaSet, names, v1alpha1::FailoverReason},
+    api::{RedisReplicaSet, names},
     context::{Context, SetKey, cached},
     failover::{
         decide::Decision,
@@ -42,26 +43,8 @@ const MAX_BACKOFF_MS: u64 = 8_000;
 /// A master that served for this long ends the growing of that pause: elections one after another
 /// for the same cause bring nothing but full syncs.
 const STEADY_MS: u64 = 5_000;
-/// How long a planned switchover waits for a moment in which kube-proxy passes it on at once.
-const MAX_POSTPONED_MS: u64 = 3_000;
 /// News waiting for the guard.
 pub(super) const MAX_EVENTS: usize = 256;
-/// Commands waiting for the guard.
-pub(super) const MAX_COMMANDS: usize = 4;
-
-/// What others ask of a guard.
-#[derive(Debug)]
-pub enum Command {
-    /// Hand the mastership to `to`, or to the best replica.
-    SwitchOver {
-        /// Who shall be master.
-        to: Option<String>,
-        /// For the record.
-        reason: FailoverReason,
-        /// The new master, or why it did not come about.
-        done: oneshot::Sender<Result<String, String>>,
-    },
-}
 
 /// What this guard itself saw of the present mastership: proof of a death counts only for the very
 /// pod that was seen serving, because a pod of the same name made later says nothing about it.
@@ -101,9 +84,9 @@ pub struct Guard {
     pub(super) floor: Option<RedisReplicaSet>,
     events_in: mpsc::Sender<Event>,
     events: mpsc::Receiver<Event>,
-    commands: mpsc::Receiver<Command>,
-    /// A command that waits for its moment, and since when.
-    postponed: Option<(Command, u64)>,
+    commands: mpsc::Receiver<SwitchOver>,
+    /// An order that waits for its moment, and since when.
+    pub(super) postponed: Option<(SwitchOver, u64)>,
     wake: Arc<Notify>,
     view: watch::Sender<View>,
     /// Told when something changed that reconciling may want to know.
@@ -116,7 +99,7 @@ impl Guard {
     pub(super) fn new(
         context: Arc<Context>,
         key: SetKey,
-        commands: mpsc::Receiver<Command>,
+        commands: mpsc::Receiver<SwitchOver>,
         wake: Arc<Notify>,
         view: watch::Sender<View>,
         changed: mpsc::Sender<SetKey>,
@@ -292,38 +275,6 @@ impl Guard {
         }
     }
 
-    /// How long the command that waits has to wait yet. Writers feel a switchover until kube-proxy has passed it on, and
-    /// in a rollout it comes right after the return of a replica: a moment later it costs them a second less.
-    fn postponement(&self) -> Option<Duration> {
-        let (_, since_ms) = self.postponed.as_ref()?;
-        let now_ms = self.context.now_ms();
-        let limit_ms = (since_ms + MAX_POSTPONED_MS).saturating_sub(now_ms);
-        let left_ms = self.slices.pause_left_ms(now_ms).min(limit_ms);
-        Some(Duration::from_millis(left_ms))
-    }
-
-    async fn obey_postponed(&mut self) {
-        if self.postponement().is_some_and(|left| left.is_zero())
-            && let Some((command, _)) = self.postponed.take()
-        {
-            Box::pin(self.obey(command)).await;
-        }
-    }
-
-    async fn obey(&mut self, command: Command) {
-        let Command::SwitchOver { to, reason, done } = command;
-        let result = match self.decided() {
-            Some(set) => self.switch_over(&set, to, reason).await,
-            None => Err("the set is not known yet".to_owned()),
-        };
-        match &result {
-            Ok(master) => info!(set = %self.key, master, ?reason, "switched over"),
-            Err(why) => warn!(set = %self.key, why, ?reason, "not switched over"),
-        }
-        // The caller may have given up waiting; what happened shows in the view.
-        let _ = done.send(result);
-    }
-
     /// Reads the caches: the set itself, and which members have which address.
     fn refresh(&mut self) {
         let Some(set) = self.context.set(&self.key) else {
@@ -419,6 +370,11 @@ impl Guard {
     /// Takes an event and everything that waits behind it.
     fn hear_all(&mut self, first: Event) {
         self.hear(first);
+        self.hear_waiting();
+    }
+
+    /// Takes the events that wait.
+    pub(super) fn hear_waiting(&mut self) {
         while let Ok(event) = self.events.try_recv() {
             self.hear(event);
         }
@@ -465,7 +421,7 @@ impl Guard {
     }
 
     /// The set with the newest decisions known.
-    fn decided(&mut self) -> Option<RedisReplicaSet> {
+    pub(super) fn decided(&mut self) -> Option<RedisReplicaSet> {
         let set = self.set.clone()?;
         let ahead = |s: &RedisReplicaSet| {
             let status = s.status.clone().unwrap_or_default();
@@ -510,7 +466,7 @@ impl Guard {
     }
 
     /// Publishes the view, and tells the reconciler when something changed that it may act upon.
-    fn publish(&mut self) {
+    pub(super) fn publish(&mut self) {
         let view = View {
             members: self.members.clone(),
             verdict: self.verdict.clone(),

@@ -128,12 +128,10 @@ impl Applier<'_> {
                 })
                 .await
             }
-            Step::SwitchOver { to, reason } => {
-                let switched =
-                    self.operator
-                        .guards
-                        .switch_over(self.key, Some(to.clone()), *reason);
-                switched.await.map(|_| ()).map_err(Error::SwitchOver)
+            Step::SwitchOver { order, reason } => {
+                let guards = &self.operator.guards;
+                let switched = guards.switch_over(self.key, order.clone(), *reason, &planned.why);
+                Ok(switched.await?)
             }
             Step::RecordRelocation(relocation) => {
                 self.decide(|_| Ok(json!({"relocation": relocation}))).await

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use crate::{guard::term::TermError, members::remote::CallError};
+use crate::{
+    guard::{handover::NotSwitched, term::TermError},
+    members::remote::CallError,
+};
 
 /// First pause after a failure.
 pub const MIN_RETRY: Duration = Duration::from_millis(500);
@@ -63,7 +66,7 @@ pub enum Error {
     Decision(#[from] TermError),
     /// The mastership was not handed over.
     #[error("the master does not change: {0}")]
-    SwitchOver(String),
+    SwitchOver(#[from] NotSwitched),
     /// This operator is the acting one no more.
     #[error("another operator is acting now")]
     NotActing,

@@ -269,7 +269,7 @@ fn step_event(planned: &Planned) -> Option<Event> {
     };
     let subject = match &planned.step {
         Step::DeletePod { member, .. } => format!("{member}: {}", planned.why),
-        Step::SwitchOver { to, .. } => format!("to {to}: {}", planned.why),
+        Step::SwitchOver { order, .. } => format!("to {}: {}", order.to, planned.why),
         Step::SetVoters { .. }
         | Step::AddPassword { .. }
         | Step::CreateCredentials { .. }

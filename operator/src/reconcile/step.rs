@@ -11,6 +11,7 @@ use serde_json::Value;
 use super::diff::Change;
 use crate::{
     api::v1alpha1::{FailoverReason, RelocationStatus, RotationState},
+    failover::switchover::Order,
     resources::secrets::ServerCredentials,
     set::Password,
 };
@@ -112,8 +113,8 @@ pub enum Step {
     },
     /// Hand the mastership over.
     SwitchOver {
-        /// To whom.
-        to: String,
+        /// From whom to whom.
+        order: Order,
         /// For the record.
         reason: FailoverReason,
     },

@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     api::{names, v1alpha1::FailoverReason},
+    failover::switchover::Order,
     placement::spread::Violation,
     resources,
     rollout::{
@@ -196,7 +197,7 @@ fn resize(plan: &mut ChangePlan) -> Settled {
         scaling::Next::SwitchOver { from, to } => {
             let why = format!("{from} is beyond the wanted number of members");
             let step = Step::SwitchOver {
-                to,
+                order: Order { from, to },
                 reason: FailoverReason::ScaleDown,
             };
             plan.steps.push(Planned { step, why });
@@ -216,7 +217,7 @@ fn replace(plan: &mut ChangePlan, observed: &Observed) -> Settled {
         order::Next::SwitchOver { from, to, reasons } => {
             let why = format!("{from} must be replaced: {}", words(&reasons));
             let step = Step::SwitchOver {
-                to,
+                order: Order { from, to },
                 reason: FailoverReason::Rollout,
             };
             plan.steps.push(Planned { step, why });

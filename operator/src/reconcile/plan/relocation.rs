@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     api::v1alpha1::{FailoverReason, MAX_RELOCATION_NODES, RelocationStatus},
+    failover::switchover::Order,
     placement::{
         eligible::Demands,
         score::{self, Movable, Move, Volume, next_move},
@@ -137,7 +138,10 @@ fn move_member(
         let target = members.iter().find(|m| m.duty == Duty::Replica);
         let switch_over = target.map(|target| Planned {
             step: Step::SwitchOver {
-                to: target.name.clone(),
+                order: Order {
+                    from: member.clone(),
+                    to: target.name.clone(),
+                },
                 reason: FailoverReason::Placement,
             },
             why: format!("{member} must move from {topology_key}={from} to {to}"),
