@@ -14,7 +14,7 @@ use tracing::{debug, info, warn};
 
 use super::{
     task::Guard,
-    view::{in_sync, lag_ms, pod_is_ready},
+    view::{MemberView, in_sync, lag_ms, pod_is_ready},
 };
 use crate::{
     context::cached,
@@ -62,6 +62,17 @@ impl Slices {
     pub(super) fn pause_left_ms(&self, now_ms: u64) -> u64 {
         let free_ms = self.written_ms.map_or(0, |at| at + KUBE_PROXY_PAUSE_MS);
         free_ms.saturating_sub(now_ms)
+    }
+
+    /// Notes who is in sync now. On every turn, whoever acts: once a master is lost nobody is any more, and whoever runs
+    /// the failover must know who was.
+    pub(super) fn observe(&mut self, members: &BTreeMap<String, MemberView>, now_ms: u64) {
+        self.in_sync_ms.retain(|name, _| members.contains_key(name));
+        let synced = members
+            .iter()
+            .filter(|(_, view)| view.current().is_some_and(in_sync));
+        self.in_sync_ms
+            .extend(synced.map(|(name, _)| (name.clone(), now_ms)));
     }
 
     fn last(&mut self, target: Target) -> &mut Option<Written> {
@@ -160,7 +171,7 @@ impl Guard {
 
     /// Replicas in sync, or in sync a moment ago, and within the lag limit. One that nobody could ask
     /// stays where it is while Kubernetes holds it ready: not knowing is no reason to take it away.
-    fn replicas(&mut self, set: &ValidatedSet, master: &str) -> Vec<Backend> {
+    fn replicas(&self, set: &ValidatedSet, master: &str) -> Vec<Backend> {
         let name = crate::api::names::endpoint_slice(&Target::Replicas.service(&set.name));
         let present = cached(&self.context.stores.slices, &self.key, &name);
         let listed = |member: &str| {
@@ -172,15 +183,9 @@ impl Guard {
         let max_lag_ms = u64::try_from(set.max_lag.as_millis()).unwrap_or(u64::MAX);
         let now_ms = self.context.now_ms();
         let mut chosen = Vec::new();
-        self.slices
-            .in_sync_ms
-            .retain(|name, _| self.members.contains_key(name));
         for (member, view) in self.members.iter().filter(|(name, _)| *name != master) {
             let good = match view.current() {
-                Some(state) if in_sync(state) => {
-                    self.slices.in_sync_ms.insert(member.clone(), now_ms);
-                    lag_ms(state).is_some_and(|lag| lag <= max_lag_ms)
-                }
+                Some(state) if in_sync(state) => lag_ms(state).is_some_and(|lag| lag <= max_lag_ms),
                 Some(_) => {
                     let last_ms = self.slices.in_sync_ms.get(member);
                     last_ms.is_some_and(|last| now_ms < last.saturating_add(LINK_GRACE_MS))
@@ -258,8 +263,13 @@ fn version(slice: &EndpointSlice) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use control::proto;
+
     use super::*;
-    use crate::testing::{self, Api as FakeApi};
+    use crate::{
+        guard::testing::Scene,
+        testing::{self, Api as FakeApi},
+    };
 
     fn slice(version: u64) -> EndpointSlice {
         let mut slice = EndpointSlice::default();
@@ -296,5 +306,17 @@ mod tests {
             api.requests()[1].body["metadata"].get("resourceVersion"),
             None
         );
+    }
+
+    #[tokio::test]
+    async fn a_standby_knows_who_was_in_sync_when_the_links_broke() {
+        let mut scene = Scene::new().await;
+        assert!(!scene.guard.context.may_act());
+        scene.guard.turn().await;
+        assert_eq!(scene.endpoints("orders"), None, "a standby writes nothing");
+        scene.says("orders-2", |state| state.link = proto::Link::Down.into());
+        scene.guard.write_slices("orders-1", Term(2)).await;
+        assert_eq!(scene.endpoints("orders").unwrap(), ["orders-1"]);
+        assert_eq!(scene.endpoints("orders-replicas").unwrap(), ["orders-2"]);
     }
 }

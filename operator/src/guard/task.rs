@@ -157,7 +157,7 @@ impl Guard {
     }
 
     /// One look: verdict, decision, action. Returns how long to wait for news.
-    async fn turn(&mut self) -> Duration {
+    pub(super) async fn turn(&mut self) -> Duration {
         let Some(set) = self.decided() else {
             return CALM_TICK;
         };
@@ -166,6 +166,7 @@ impl Guard {
             return CALM_TICK;
         };
         let now_ms = self.context.now_ms();
+        self.slices.observe(&self.members, now_ms);
         let handed_out = set.status.as_ref().map_or(0, |s| s.election_term);
         if handed_out > self.claimed.0 {
             self.claimed = (handed_out, now_ms);

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, atomic::AtomicBool};
 
-use control::proto::Role;
+use control::proto::{Role, State};
 use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::watcher::Event;
 use replset::Term;
@@ -11,7 +11,7 @@ use tokio::sync::{Notify, mpsc, watch};
 
 use super::{task::Guard, view::View};
 use crate::{
-    api::RedisReplicaSet,
+    api::{RedisReplicaSet, names},
     context::SetKey,
     failover::health::Verdict,
     reconcile::validate::{Defaults, tolerate},
@@ -127,6 +127,26 @@ impl Scene {
             Some(Verdict::Serving { master, .. }) => Some(master.clone()),
             Some(_) | None => None,
         }
+    }
+
+    /// Has a member say something else about itself.
+    pub(super) fn says(&mut self, member: &str, change: impl FnOnce(&mut State)) {
+        let view = self.guard.members.get_mut(member).unwrap();
+        let mut state = view.state.as_deref().cloned().unwrap();
+        change(&mut state);
+        view.state = Some(Arc::new(state));
+    }
+
+    /// The pods of the last slice that was written for this Service; `None` if none was.
+    pub(super) fn endpoints(&self, service: &str) -> Option<Vec<String>> {
+        let name = names::endpoint_slice(service);
+        let requests = self.api.requests();
+        let written = requests
+            .iter()
+            .rfind(|r| r.body["metadata"]["name"] == name)?;
+        let pod = |endpoint: &Value| endpoint["targetRef"]["name"].as_str().map(str::to_owned);
+        let endpoints = written.body["endpoints"].as_array();
+        Some(endpoints.into_iter().flatten().filter_map(pod).collect())
     }
 
     /// What the API server was asked to write of this kind, as the end of the path.
