@@ -13,8 +13,8 @@ use jiff::Timestamp;
 use k8s_openapi::api::{
     apps::v1::StatefulSet,
     core::v1::{
-        ConfigMap, Node, PersistentVolume, PersistentVolumeClaim, Pod, Secret, Service,
-        ServiceAccount,
+        ConfigMap, Node, ObjectReference, PersistentVolume, PersistentVolumeClaim, Pod, Secret,
+        Service, ServiceAccount,
     },
     discovery::v1::EndpointSlice,
     networking::v1::NetworkPolicy,
@@ -24,10 +24,12 @@ use kube::{
     Client,
     core::DeserializeGuard,
     runtime::{
-        events::Recorder,
+        events::{Event, Recorder},
         reflector::{Lookup, ObjectRef, Store},
     },
 };
+use tokio::time::timeout;
+use tracing::warn;
 
 use crate::{
     api::RedisReplicaSet, leader::gate::Gate, reconcile::validate::Defaults,
@@ -136,6 +138,17 @@ impl Context {
     #[must_use]
     pub fn may_act(&self) -> bool {
         self.gate.may_act(Instant::now())
+    }
+
+    /// Sends an event about the object that `reference` names. One that cannot be sent is only missed.
+    pub async fn publish(&self, event: &Event, reference: &ObjectReference) {
+        self.metrics.wrote("Event");
+        let sent = self.recorder.publish(event, reference);
+        match timeout(API_TIMEOUT, sent).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => warn!(reason = event.reason, %error, "event not published"),
+            Err(_) => warn!(reason = event.reason, "event not published in time"),
+        }
     }
 
     /// The set, if it is there and can be read.

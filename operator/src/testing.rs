@@ -6,7 +6,7 @@ pub mod member;
 use std::{
     net::SocketAddr,
     sync::{Arc, Mutex},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use axum::{
@@ -16,7 +16,10 @@ use axum::{
 };
 use kube::{Client, Config, runtime::events::Recorder};
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
+use tokio::{
+    net::TcpListener,
+    time::{sleep, timeout},
+};
 
 use crate::{
     context::{Context, Settings},
@@ -118,4 +121,14 @@ pub fn context(client: Client) -> (Arc<Context>, Writers) {
         started: Instant::now(),
     };
     (Arc::new(context), writers)
+}
+
+/// Waits until this holds.
+pub async fn eventually(holds: impl Fn() -> bool) {
+    let waited = async {
+        while !holds() {
+            sleep(Duration::from_millis(1)).await;
+        }
+    };
+    timeout(Duration::from_secs(10), waited).await.unwrap();
 }

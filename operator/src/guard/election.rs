@@ -1,17 +1,16 @@
-//! Obtaining a term, asking for promises, promoting, and telling everybody.
+//! Obtaining a term, asking for promises, promoting, and telling the members.
 
 use std::{collections::BTreeSet, time::Duration};
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::{Api, ResourceExt};
 use replset::{
-    Bootstrapped, Election, ElectionPlan, ElectorId, EmptySet, FleetId, Generation, Handed, Intent,
+    Bootstrapped, Election, ElectionPlan, ElectorId, EmptySet, FleetId, Generation, Handed,
     MemberName, Promoted, Promotion, QuorumLost, Refusal, Term, VoterSet,
 };
 use serde_json::json;
 use thiserror::Error;
 use tokio::{task::JoinSet, time::timeout};
-use tracing::{debug, info, warn};
+use tracing::{debug, info};
 
 use super::{
     task::Guard,
@@ -19,11 +18,7 @@ use super::{
     view::Stuck,
 };
 use crate::{
-    api::{
-        RedisReplicaSet,
-        duration::DurationText,
-        v1alpha1::{FailoverReason, FailoverRecord, MAX_FAILOVER_RECORDS},
-    },
+    api::RedisReplicaSet,
     context::cached,
     failover::{
         decide::Call,
@@ -31,7 +26,6 @@ use crate::{
         heritage::{Found, Heritage, Undecided, heritage},
     },
     members::remote::{CALL_TIMEOUT, CallError},
-    telemetry::metrics::{FailoverLabel, SetLabel},
 };
 
 /// How long an election waits for more promises once it has a quorum: one that comes late may hold
@@ -43,8 +37,13 @@ const LATE_PROMISES: Duration = Duration::from_millis(30);
 pub(super) enum Planned {
     /// It does not.
     No,
-    /// The old master handed over to this member.
-    To(Handed),
+    /// The old master handed over.
+    To {
+        /// To whom.
+        handed: Handed,
+        /// Why that was planned, in words.
+        why: String,
+    },
 }
 
 /// Why an election brought no master.
@@ -122,12 +121,11 @@ impl Guard {
         let heritage = self.heritage(set)?;
         let claimed = self.claim_term(set, heritage.as_ref()).await?;
         let heir_of = heritage.map(|h| h.of);
-        let mut plan = self.plan(&claimed, call, &planned);
-        plan.heir_of.clone_from(&heir_of);
-        if let Some(before) = heir_of {
+        if let Some(before) = &heir_of {
             info!(set = %self.key, %before, "the volumes hold data of a set of this name that was deleted: going on with them");
         }
-        self.elect_in(&claimed, call, plan, began_ms).await
+        self.elect_in(&claimed, call, planned, heir_of, began_ms)
+            .await
     }
 
     /// Data of a deleted set on the volumes; only before the first mastership.
@@ -190,9 +188,14 @@ impl Guard {
         &mut self,
         claimed: &RedisReplicaSet,
         call: &Call,
-        plan: ElectionPlan,
+        planned: Planned,
+        heir_of: Option<FleetId>,
         began_ms: u64,
     ) -> Result<String, Failure> {
+        let plan = ElectionPlan {
+            heir_of,
+            ..self.plan(claimed, call, &planned)
+        };
         let mut election = Election::new(plan);
         self.collect(&mut election).await;
         let promotion = election.decide(self.context.now_ms())?;
@@ -205,10 +208,8 @@ impl Guard {
         );
         let followers = self.tell_followers(&promotion, &promoted);
         self.write_slices(&winner, term).await;
-        let record = self.record(claimed, call, &promotion, began_ms);
-        if let Err(error) = self.record_master(claimed, &winner, term, record).await {
-            warn!(set = %self.key, %error, "the new master is not recorded yet");
-        }
+        let change = self.change(claimed, call, &promotion, &planned, began_ms);
+        self.record(claimed, change).await;
         followers.join_all().await;
         // Until the members say so themselves: nothing may be planned for the old master any more.
         let master = winner.clone();
@@ -216,12 +217,7 @@ impl Guard {
         Ok(winner)
     }
 
-    pub(super) fn plan(
-        &self,
-        claimed: &RedisReplicaSet,
-        call: &Call,
-        planned: &Planned,
-    ) -> ElectionPlan {
+    fn plan(&self, claimed: &RedisReplicaSet, call: &Call, planned: &Planned) -> ElectionPlan {
         let status = claimed.status.clone().unwrap_or_default();
         let preference = self.preference(status.master.as_deref(), planned);
         let cache = self
@@ -259,7 +255,7 @@ impl Guard {
     /// old master and those whose pods are being deleted.
     fn preference(&self, master: Option<&str>, planned: &Planned) -> Vec<MemberName> {
         let handed = match planned {
-            Planned::To(handed) => Some(handed.to.clone()),
+            Planned::To { handed, .. } => Some(handed.to.clone()),
             Planned::No => None,
         };
         let stays = |name: &&String| {
@@ -361,123 +357,6 @@ impl Guard {
             });
         }
         told
-    }
-
-    fn record(
-        &self,
-        before: &RedisReplicaSet,
-        call: &Call,
-        promotion: &Promotion,
-        began_ms: u64,
-    ) -> FailoverRecord {
-        let status = before.status.clone().unwrap_or_default();
-        let now_ms = self.context.now_ms();
-        let served_ms = now_ms + promotion.promote.defer_ms;
-        let planned = matches!(call.intent, Intent::Planned(_));
-        let last_ms = self.reign.as_ref().map(|r| r.served_ms);
-        let since = |from_ms: u64, to_ms: u64| {
-            DurationText::from(Duration::from_millis(to_ms.saturating_sub(from_ms)))
-        };
-        FailoverRecord {
-            at: Time(self.context.wall()),
-            term: i64::try_from(promotion.promote.term.0).unwrap_or(i64::MAX),
-            from: status.master,
-            to: promotion.winner.name.to_string(),
-            reason: call.reason,
-            detected: last_ms
-                .filter(|_| !planned)
-                .map(|last| since(last, began_ms)),
-            served: match (planned, last_ms) {
-                (true, _) => Some(since(began_ms, served_ms)),
-                (false, last) => last.map(|last| since(last, served_ms)),
-            },
-            lost_bytes: planned.then_some(0),
-        }
-    }
-
-    /// Records a mastership that an elector could not record: it ended between the promotion and
-    /// the record, or the API server was away.
-    pub(super) async fn record_unrecorded(
-        &mut self,
-        set: &RedisReplicaSet,
-        master: &str,
-        term: Term,
-    ) {
-        let status = set.status.clone().unwrap_or_default();
-        let recorded = u64::try_from(status.term).unwrap_or_default() >= term.0;
-        // Whoever promoted it may be about to.
-        if recorded || !self.elector_had_its_time() {
-            return;
-        }
-        let record = FailoverRecord {
-            at: Time(self.context.wall()),
-            term: i64::try_from(term.0).unwrap_or(i64::MAX),
-            from: status.master,
-            to: master.to_owned(),
-            reason: FailoverReason::Unrecorded,
-            detected: None,
-            served: None,
-            lost_bytes: None,
-        };
-        match self.record_master(set, master, term, record).await {
-            Ok(()) => info!(set = %self.key, master, %term, "an unrecorded mastership is recorded"),
-            Err(error) => warn!(set = %self.key, %error, "the master is not recorded yet"),
-        }
-    }
-
-    async fn record_master(
-        &mut self,
-        claimed: &RedisReplicaSet,
-        master: &str,
-        term: Term,
-        record: FailoverRecord,
-    ) -> Result<(), TermError> {
-        self.count(&record);
-        let term = i64::try_from(term.0).unwrap_or(i64::MAX);
-        let mastership = |newest: &RedisReplicaSet| {
-            let status = newest.status.clone().unwrap_or_default();
-            if status.term >= term {
-                return Err(format!("term {} has a master", status.term));
-            }
-            let mut failovers = status.failovers;
-            failovers.insert(0, record.clone());
-            failovers.truncate(MAX_FAILOVER_RECORDS);
-            Ok(json!({
-                "term": term,
-                "master": master,
-                "masterSince": record.at,
-                "bootstrapped": true,
-                "failovers": failovers,
-            }))
-        };
-        let recorded = Box::pin(decide(
-            &self.api(),
-            claimed.clone(),
-            &self.context.metrics,
-            mastership,
-        ))
-        .await?;
-        self.floor = Some(recorded);
-        Ok(())
-    }
-
-    fn count(&self, record: &FailoverRecord) {
-        let metrics = &self.context.metrics;
-        let (namespace, name) = (self.key.namespace.clone(), self.key.name.clone());
-        let reason = format!("{:?}", record.reason);
-        let label = FailoverLabel {
-            namespace: namespace.clone(),
-            name: name.clone(),
-            reason,
-        };
-        metrics.failovers.get_or_create(&label).inc();
-        if let Some(Ok(served)) = record.served.as_ref().map(DurationText::parse) {
-            let label = SetLabel { namespace, name };
-            metrics
-                .outage_seconds
-                .get_or_create(&label)
-                .set(served.as_secs_f64());
-        }
     }
 
     pub(super) fn api(&self) -> Api<RedisReplicaSet> {

@@ -170,8 +170,13 @@ impl Guard {
             old_master: OldMaster::Gone,
             reason: command.reason,
         };
-        let plan = self.plan(&claimed, &call, &Planned::To(handed));
-        let elected = self.elect_in(&claimed, &call, plan, began_ms).await;
+        let planned = Planned::To {
+            handed,
+            why: command.why.clone(),
+        };
+        let elected = self
+            .elect_in(&claimed, &call, planned, None, began_ms)
+            .await;
         match elected {
             Ok(master) if master == order.to => Ok(()),
             Ok(master) => Err(NotSwitched::Another {

@@ -1,8 +1,8 @@
 //! The task that keeps one set under a master: in every operator pod, for every set.
 //!
 //! Owns: the control connections of the set's members, what they said last, the elections and
-//! planned switchovers, the EndpointSlices of its two Services, and the members' knowledge of who
-//! votes and where they are. Started and stopped by [`registry`]; `reconcile` reads its [`View`]
+//! planned switchovers, their record, count and event, the EndpointSlices of its two Services, and
+//! the members' knowledge of who votes and where they are. Started and stopped by [`registry`]; `reconcile` reads its [`View`]
 //! and orders switchovers.
 //!
 //! It waits neither for the reconcile queue nor for the operator's Lease: terms taken by
@@ -14,11 +14,12 @@
 //! call obtained; an API server that cannot be asked means that nothing changes.
 //!
 //! Reading order: `view` (what is known), `task` (the loop), `evidence`, `term` (compare-and-swap), `election`,
-//! `handover`, `slices`, `registry`.
+//! `record`, `handover`, `slices`, `registry`.
 
 pub mod election;
 pub mod evidence;
 pub mod handover;
+mod record;
 pub mod registry;
 pub mod slices;
 pub mod task;

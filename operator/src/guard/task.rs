@@ -14,6 +14,7 @@ use super::{
     STANDBY_DELAY_MS, STANDBY_PATIENCE_MS,
     election::{Planned, voters_of},
     handover::SwitchOver,
+    record::Unrecorded,
     slices::Slices,
     view::{MemberView, Stuck, View, pod_address},
 };
@@ -70,6 +71,7 @@ pub struct Guard {
     pub(super) reign: Option<Reign>,
     pub(super) stuck: Option<Stuck>,
     pub(super) slices: Slices,
+    pub(super) unrecorded: Option<Unrecorded>,
     pub(super) verdict: Option<Verdict>,
     pub(super) verdict_since_ms: u64,
     backoff_ms: u64,
@@ -115,6 +117,7 @@ impl Guard {
             reign: None,
             stuck: None,
             slices: Slices::default(),
+            unrecorded: None,
             verdict: None,
             verdict_since_ms: 0,
             backoff_ms: MIN_BACKOFF_MS,
@@ -215,19 +218,20 @@ impl Guard {
     }
 
     /// What follows while a master serves: slices, voters and addresses are brought up to date by
-    /// the acting operator.
+    /// the acting operator, the record of a change also by the one that made it.
     async fn calm(&mut self, set: &RedisReplicaSet, voters: &VoterSet) {
         self.stuck = None;
         self.settle();
-        if !self.context.may_act() {
-            return;
-        }
         let Some(Verdict::Serving { master, term }) = self.verdict.clone() else {
             return;
         };
-        self.write_slices(&master, term).await;
-        self.record_unrecorded(set, &master, term).await;
-        self.tell_voters(set, voters, &master).await;
+        if self.context.may_act() {
+            self.write_slices(&master, term).await;
+        }
+        self.record_missing(set, &master, term).await;
+        if self.context.may_act() {
+            self.tell_voters(set, voters, &master).await;
+        }
     }
 
     /// Forgets failed elections once a master has served long enough.

@@ -1,6 +1,12 @@
 //! A guard of a set of three that obey, over an API server that keeps the set's status. `orders-0` is master of term 1.
 
-use std::sync::{Arc, Mutex, atomic::AtomicBool};
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use control::proto::{Role, State};
 use k8s_openapi::api::core::v1::Pod;
@@ -75,7 +81,7 @@ impl Scene {
         let asked = Arc::clone(&refuses);
         let object = Mutex::new(serde_json::to_value(set()).unwrap());
         let api = Api::start(move |request| {
-            let refused = asked.load(std::sync::atomic::Ordering::SeqCst);
+            let refused = asked.load(Ordering::SeqCst);
             match request.path.ends_with("/status") && refused {
                 true => testing::refused(403),
                 false => keep(&object, request),
@@ -147,6 +153,12 @@ impl Scene {
         let pod = |endpoint: &Value| endpoint["targetRef"]["name"].as_str().map(str::to_owned);
         let endpoints = written.body["endpoints"].as_array();
         Some(endpoints.into_iter().flatten().filter_map(pod).collect())
+    }
+
+    /// Lets time pass for the guard; the tasks that it started must have ended.
+    pub(super) fn later(&mut self, ms: u64) {
+        let context = Arc::get_mut(&mut self.guard.context).unwrap();
+        context.started -= Duration::from_millis(ms);
     }
 
     /// What the API server was asked to write of this kind, as the end of the path.

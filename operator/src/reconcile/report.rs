@@ -13,7 +13,6 @@ use kube::{
 };
 use serde_json::{Map, Value, json};
 use tokio::time::timeout;
-use tracing::warn;
 
 use super::{
     error::Error,
@@ -30,7 +29,10 @@ use crate::{
     },
     context::{API_TIMEOUT, Context, SetKey},
     guard::view::{lag_ms, position},
-    status::conditions::{Finding, Truth, merge},
+    status::{
+        conditions::{Finding, Truth, merge},
+        events::event,
+    },
 };
 
 /// Where the zone of a node is.
@@ -231,7 +233,12 @@ async fn events(
             "{} is {}: {}",
             condition.type_, condition.status, condition.message
         );
-        told.push(event(&condition.reason, &message, "Report", bad));
+        let type_ = if bad {
+            EventType::Warning
+        } else {
+            EventType::Normal
+        };
+        told.push(event(type_, &condition.reason, "Report", &message));
     }
     // Told once; while it lasts the condition says so.
     let known = |text: &str| {
@@ -240,26 +247,24 @@ async fn events(
             .any(|c| text.starts_with(&c.message) && !c.message.is_empty())
     };
     if let Some(error) = outcome.failure.filter(|e| !known(&e.to_string())) {
-        told.push(event("Failed", &error.to_string(), "Reconcile", true));
+        let note = error.to_string();
+        told.push(event(EventType::Warning, "Failed", "Reconcile", &note));
     }
     let reference = set.object_ref(&());
     for event in told {
-        context.metrics.wrote("Event");
-        let publish = context.recorder.publish(&event, &reference);
-        if let Ok(Err(error)) = timeout(API_TIMEOUT, publish).await {
-            warn!(%error, "event not published");
-        }
+        context.publish(&event, &reference).await;
     }
 }
 
 fn step_event(planned: &Planned) -> Option<Event> {
     let reason = match &planned.step {
-        Step::SwitchOver { .. } => "SwitchedOver",
         Step::DeletePod { .. } => "ReplacedPod",
         Step::SetVoters { .. } => "VotersChanged",
         Step::AddPassword { .. } => "RotationStarted",
         Step::CreateCredentials { .. } => "CredentialsCreated",
-        Step::StoreCredentials(_)
+        // The guard tells every change of the master.
+        Step::SwitchOver { .. }
+        | Step::StoreCredentials(_)
         | Step::Apply(_)
         | Step::RecordRotation { .. }
         | Step::RecordRelocation(_)
@@ -269,8 +274,8 @@ fn step_event(planned: &Planned) -> Option<Event> {
     };
     let subject = match &planned.step {
         Step::DeletePod { member, .. } => format!("{member}: {}", planned.why),
-        Step::SwitchOver { order, .. } => format!("to {}: {}", order.to, planned.why),
-        Step::SetVoters { .. }
+        Step::SwitchOver { .. }
+        | Step::SetVoters { .. }
         | Step::AddPassword { .. }
         | Step::CreateCredentials { .. }
         | Step::StoreCredentials(_)
@@ -281,7 +286,7 @@ fn step_event(planned: &Planned) -> Option<Event> {
         | Step::PushConfig { .. }
         | Step::LabelPod { .. } => planned.why.clone(),
     };
-    Some(event(reason, &subject, "Reconcile", false))
+    Some(event(EventType::Normal, reason, "Reconcile", &subject))
 }
 
 /// Reasons of a set that is on its way to what its spec asks for: nothing to be warned of.
@@ -291,20 +296,3 @@ const ON_THE_WAY: [Reason; 4] = [
     Reason::RollingOut,
     Reason::ApplyingConfig,
 ];
-
-/// Longest note of an event that the API server takes, in characters.
-const MAX_NOTE_CHARS: usize = 900;
-
-fn event(reason: &str, note: &str, action: &str, bad: bool) -> Event {
-    Event {
-        type_: if bad {
-            EventType::Warning
-        } else {
-            EventType::Normal
-        },
-        reason: reason.to_owned(),
-        note: Some(note.chars().take(MAX_NOTE_CHARS).collect()),
-        action: action.to_owned(),
-        secondary: None,
-    }
-}
