@@ -379,7 +379,7 @@ fn full_status() -> Value {
         "rotation": {"client": {"revision": 9, "phase": "Overlapping", "since": now, "cause": "Timer", "startedAt": now,
             "completedAt": now, "nextAt": now, "request": "client@1", "members": [{"name": "orders-0", "applied": "9-both"}], "message": "m"}},
         "failovers": [{"at": now, "term": 7, "from": "orders-0", "to": "orders-1", "reason": "NodeLost", "detected": "1100ms",
-            "served": "2200ms", "lostBytes": 0}],
+            "served": "2200ms", "lostBytes": 0, "possibleLoss": "NoMajority"}],
         "conditions": [condition("Ready"), condition("Available")],
     }})
 }

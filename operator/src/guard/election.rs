@@ -246,6 +246,7 @@ impl Guard {
             } else {
                 EmptySet::Halt
             },
+            // What it may have cost is in the record of the change and in an event.
             on_quorum_lost: QuorumLost::BestOfAll,
             random: rand::random(),
         }

@@ -2,8 +2,8 @@
 //!
 //! Owns: the control connections of the set's members, what they said last, the elections and
 //! planned switchovers, their record, count and event, the EndpointSlices of its two Services, and
-//! the members' knowledge of who votes and where they are. Started and stopped by [`registry`]; `reconcile` reads its [`View`]
-//! and orders switchovers.
+//! the members' knowledge of who votes and where they are. Started and stopped by [`registry`];
+//! `reconcile` reads its `View` and orders switchovers.
 //!
 //! It waits neither for the reconcile queue nor for the operator's Lease: terms taken by
 //! compare-and-swap on the set's status make two electors harmless. Only what is no hurry (voters,

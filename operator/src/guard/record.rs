@@ -12,7 +12,7 @@ use kube::{
     Resource,
     runtime::events::{Event, EventType},
 };
-use replset::{Intent, Promotion, Term};
+use replset::{Intent, Loss, Promotion, StartKind, Term};
 use serde_json::json;
 use tracing::{info, warn};
 
@@ -25,7 +25,10 @@ use crate::{
     api::{
         RedisReplicaSet,
         duration::DurationText,
-        v1alpha1::{FailoverReason, FailoverRecord, MAX_FAILOVER_RECORDS, RedisReplicaSetStatus},
+        v1alpha1::{
+            FailoverReason, FailoverRecord, MAX_FAILOVER_RECORDS, PossibleLoss,
+            RedisReplicaSetStatus,
+        },
     },
     failover::decide::Call,
     status::events::event,
@@ -66,6 +69,14 @@ impl Guard {
         let since = |from_ms: u64, to_ms: u64| {
             DurationText::from(Duration::from_millis(to_ms.saturating_sub(from_ms)))
         };
+        let (why, complete) = match planned {
+            Planned::No => (None, in_peace),
+            // If the target could not be asked any more, somebody may be master who holds less.
+            Planned::To { handed, why } => (
+                Some(why.clone()),
+                promotion.promote.position >= handed.position,
+            ),
+        };
         let record = FailoverRecord {
             at: Time(self.context.wall()),
             term: signed(promotion.promote.term),
@@ -79,11 +90,8 @@ impl Guard {
                 (true, _) => Some(since(began_ms, served_ms)),
                 (false, last) => last.map(|last| since(last, served_ms)),
             },
-            lost_bytes: in_peace.then_some(0),
-        };
-        let why = match planned {
-            Planned::No => None,
-            Planned::To { why, .. } => Some(why.clone()),
+            lost_bytes: complete.then_some(0),
+            possible_loss: possible_loss(promotion),
         };
         Change { record, why }
     }
@@ -141,6 +149,7 @@ impl Guard {
             detected: None,
             served: None,
             lost_bytes: None,
+            possible_loss: None,
         };
         Change { record, why: None }
     }
@@ -258,7 +267,35 @@ impl Change {
         if let Some(why) = &self.why {
             let _ = write!(note, "; {why}");
         }
-        vec![event(type_, word, &format!("PromoteInTerm{term}"), &note)]
+        let action = format!("PromoteInTerm{term}");
+        let mut events = vec![event(type_, word, &action, &note)];
+        if let Some(loss) = record.possible_loss {
+            let note = format!("term {term}: {}", loss_in_words(loss));
+            events.push(event(EventType::Warning, "PossibleLoss", &action, &note));
+        }
+        events
+    }
+}
+
+fn possible_loss(promotion: &Promotion) -> Option<PossibleLoss> {
+    match (promotion.loss, promotion.promote.start) {
+        (Loss::None, _) => None,
+        (Loss::Possible, StartKind::Bootstrap) => Some(PossibleLoss::BeganEmpty),
+        (Loss::Possible, StartKind::LastResort | StartKind::Quorum) => {
+            Some(PossibleLoss::NoMajority)
+        }
+    }
+}
+
+fn loss_in_words(loss: PossibleLoss) -> &'static str {
+    match loss {
+        PossibleLoss::NoMajority => {
+            "all members answered and too few had a vote, so the one with the most data is master: acknowledged writes \
+             that were not on its disk when it ended may be lost"
+        }
+        PossibleLoss::BeganEmpty => {
+            "no member had data left, and the set is a cache (storage.ephemeral): it began anew, empty"
+        }
     }
 }
 
@@ -269,6 +306,8 @@ fn signed(term: Term) -> i64 {
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::Ordering;
+
+    use control::proto;
 
     use super::*;
     use crate::{guard::testing::Scene, testing::eventually};
@@ -283,6 +322,7 @@ mod tests {
             detected: Some("1100ms".into()),
             served: Some("2200ms".into()),
             lost_bytes: None,
+            possible_loss: None,
         };
         Change { record, why: None }
     }
@@ -331,6 +371,40 @@ mod tests {
             told(&first)[0]
                 .starts_with("Normal Bootstrapped: orders-1 is the first master in term 2")
         );
+    }
+
+    #[tokio::test]
+    async fn a_promotion_without_a_majority_of_votes_is_told_and_recorded_as_a_possible_loss() {
+        let mut scene = Scene::new().await;
+        for member in &scene.members {
+            member.change(|state| state.vote = proto::Vote::Suspended.into());
+        }
+        let call = Call {
+            intent: Intent::Forced,
+            old_master: replset::OldMaster::Gone,
+            reason: FailoverReason::ProcessLost,
+        };
+        let set = scene.guard.decided().unwrap();
+        let elected = scene.guard.elect(&set, &call, Planned::No).await;
+        elected.unwrap();
+        let status = scene.guard.decided().unwrap().status.unwrap();
+        let loss = status.failovers[0].possible_loss;
+        assert_eq!(loss, Some(PossibleLoss::NoMajority));
+        eventually(|| scene.written("/events").len() == 2).await;
+        let warning = &scene.written("/events")[1];
+        assert_eq!(
+            (&warning["type"], &warning["reason"]),
+            (&json!("Warning"), &json!("PossibleLoss"))
+        );
+    }
+
+    #[test]
+    fn a_cache_that_begins_anew_says_so() {
+        let mut anew = change("orders-0", FailoverReason::PodDeleted);
+        anew.record.possible_loss = Some(PossibleLoss::BeganEmpty);
+        let expected = "Warning PossibleLoss: term 2: no member had data left, and the set is a cache \
+                        (storage.ephemeral): it began anew, empty";
+        assert_eq!(told(&anew)[1], expected);
     }
 
     fn counted(scene: &Scene) -> u64 {

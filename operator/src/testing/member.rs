@@ -81,7 +81,7 @@ impl Member {
             term: prepare.term,
             position: self.position(),
             history: History::default(),
-            vote: Vote::Granted,
+            vote: Vote::from(self.state.lock().unwrap().vote()),
             blank: false,
             generation: prepare.generation,
             table: replset::IncarnationTable::default(),

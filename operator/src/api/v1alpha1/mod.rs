@@ -29,8 +29,8 @@ pub use pod::PodTemplateSpec;
 pub use services::{MasterServiceSpec, ReplicasServiceSpec, ServiceType, ServicesSpec};
 pub use status::{
     FailoverReason, FailoverRecord, MAX_FAILOVER_RECORDS, MAX_RELOCATION_NODES, MemberRole,
-    MemberRotation, MemberStatus, RedisReplicaSetStatus, RelocationStatus, RotationCause,
-    RotationPhase, RotationState, RotationStatus,
+    MemberRotation, MemberStatus, PossibleLoss, RedisReplicaSetStatus, RelocationStatus,
+    RotationCause, RotationPhase, RotationState, RotationStatus,
 };
 pub use storage::{EphemeralStorage, Retention, StorageSpec};
 

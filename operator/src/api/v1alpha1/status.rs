@@ -222,6 +222,23 @@ pub struct FailoverRecord {
     /// Bytes of the stream that the old master had and the new one has not; absent while nobody can know.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lost_bytes: Option<i64>,
+
+    /// Why writes that a majority held may be lost; absent when the choice of the new master lost none of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub possible_loss: Option<PossibleLoss>,
+}
+
+/// Why writes that a majority held may be lost by the choice of this master: `NoMajority`, too few members had a vote, for
+/// example after all ended uncleanly, and the one with the most data was taken; `BeganEmpty`, no member of a cache
+/// (`storage.ephemeral`) had data left. Absent when none of them is lost.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
+pub enum PossibleLoss {
+    /// Every voter answered, too few had a vote, and the one with the most data was taken.
+    NoMajority,
+    /// Every voter was empty, and the set is one that may begin anew.
+    BeganEmpty,
 }
 
 /// Why the master changed.
@@ -239,8 +256,6 @@ pub enum FailoverReason {
     NodeLost,
     /// The server was silent for too long.
     Unresponsive,
-    /// The master lost its data.
-    DataLost,
     /// The old master had to be replaced for a new image, configuration or template.
     Rollout,
     /// The old master was beyond the wanted number of members.
