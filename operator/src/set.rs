@@ -47,7 +47,7 @@ pub struct ValidatedSet {
     pub master_service: ServiceOptions,
     /// The Service of the replicas.
     pub replicas_service: ServiceOptions,
-    /// A replica that has heard nothing from its master for longer leaves the Service of the replicas.
+    /// A replica that is cut off from its master, or waits for its data, for longer leaves the Service of the replicas.
     pub max_lag: Duration,
     /// Additions to the pods.
     pub pod: PodOptions,

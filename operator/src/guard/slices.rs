@@ -8,13 +8,13 @@ use std::{collections::BTreeMap, time::Duration};
 
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::{Api, ResourceExt, api::PostParams};
-use replset::Term;
+use replset::{RoleKind, Term};
 use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
 use super::{
     task::Guard,
-    view::{MemberView, in_sync, lag_ms, pod_is_ready},
+    view::{MemberView, in_sync, lag_ms, pod_is_ready, role},
 };
 use crate::{
     context::cached,
@@ -27,10 +27,6 @@ use crate::{
 const TERM_ANNOTATION: &str = "redfleet.dev/term";
 /// Longest wait for one write of a slice.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(1);
-/// How long a replica that lost its link stays listed. Every change of the master breaks all links for
-/// a moment; taking the replicas away and back then would leave readers without any, and would make
-/// kube-proxy delay the one change that matters.
-const LINK_GRACE_MS: u64 = 2_000;
 /// How long after a change of a Service kube-proxy may hold the next one back (its `minSyncPeriod`, 1 s by default).
 const KUBE_PROXY_PAUSE_MS: u64 = 1_100;
 /// Where the zone of a node is.
@@ -46,13 +42,21 @@ struct Written {
     at_ms: u64,
 }
 
+/// Until when a process of a replica had all data that it knew of or was receiving more, in the operator's monotonic
+/// milliseconds.
+#[derive(Clone, Copy, Debug)]
+struct Fresh {
+    boot: u64,
+    until_ms: u64,
+}
+
 /// What was written last, while the cache is behind it.
 #[derive(Debug, Default)]
 pub struct Slices {
     master: Option<Written>,
     replicas: Option<Written>,
-    /// When each member was last seen in sync, in the operator's monotonic milliseconds.
-    in_sync_ms: BTreeMap<String, u64>,
+    /// How fresh what each replica holds is.
+    fresh: BTreeMap<String, Fresh>,
     /// When one of the two was written last.
     written_ms: Option<u64>,
 }
@@ -64,15 +68,37 @@ impl Slices {
         free_ms.saturating_sub(now_ms)
     }
 
-    /// Notes who is in sync now. On every turn, whoever acts: once a master is lost nobody is any more, and whoever runs
-    /// the failover must know who was.
+    /// Notes how fresh the replicas are. On every turn, whoever acts: once a master is lost nobody is in sync any more,
+    /// and whoever runs the failover must know who was.
     pub(super) fn observe(&mut self, members: &BTreeMap<String, MemberView>, now_ms: u64) {
-        self.in_sync_ms.retain(|name, _| members.contains_key(name));
-        let synced = members
-            .iter()
-            .filter(|(_, view)| view.current().is_some_and(in_sync));
-        self.in_sync_ms
-            .extend(synced.map(|(name, _)| (name.clone(), now_ms)));
+        self.fresh.retain(|name, _| members.contains_key(name));
+        for (name, view) in members {
+            let Some(state) = view.current() else {
+                continue;
+            };
+            // A process that was started anew, lost its data or led meanwhile has to follow first.
+            let other = |fresh: &Fresh| fresh.boot != state.boot;
+            let anew = state.blank || self.fresh.get(name).is_some_and(other);
+            if anew || role(state) == RoleKind::Master {
+                self.fresh.remove(name);
+            }
+            if let Some(lag_ms) = lag_ms(state).filter(|_| in_sync(state)) {
+                let until_ms = now_ms.saturating_sub(lag_ms);
+                let boot = state.boot;
+                let fresh = self.fresh.entry(name.clone());
+                let fresh = fresh.or_insert(Fresh { boot, until_ms });
+                fresh.until_ms = fresh.until_ms.max(until_ms);
+            }
+        }
+    }
+
+    /// Whether a replica was so at most `max_lag` ago. Its link may be down: every change of the master breaks
+    /// all links for a moment, and taking the replicas away and back would leave readers without any and make kube-proxy
+    /// delay the one change that matters.
+    fn is_fresh(&self, member: &str, max_lag: Duration, now_ms: u64) -> bool {
+        let max_lag_ms = u64::try_from(max_lag.as_millis()).unwrap_or(u64::MAX);
+        let fresh = self.fresh.get(member);
+        fresh.is_some_and(|fresh| now_ms <= fresh.until_ms.saturating_add(max_lag_ms))
     }
 
     fn last(&mut self, target: Target) -> &mut Option<Written> {
@@ -169,8 +195,8 @@ impl Guard {
         })
     }
 
-    /// Replicas in sync, or in sync a moment ago, and within the lag limit. One that nobody could ask
-    /// stays where it is while Kubernetes holds it ready: not knowing is no reason to take it away.
+    /// Replicas within the lag limit. One that nobody could ask stays where it is while Kubernetes holds it ready: not
+    /// knowing is no reason to take it away.
     fn replicas(&self, set: &ValidatedSet, master: &str) -> Vec<Backend> {
         let name = crate::api::names::endpoint_slice(&Target::Replicas.service(&set.name));
         let present = cached(&self.context.stores.slices, &self.key, &name);
@@ -180,16 +206,11 @@ impl Guard {
                 .flat_map(|s| &s.endpoints)
                 .any(|e| e.target_ref.as_ref().and_then(|t| t.name.as_deref()) == Some(member))
         };
-        let max_lag_ms = u64::try_from(set.max_lag.as_millis()).unwrap_or(u64::MAX);
         let now_ms = self.context.now_ms();
         let mut chosen = Vec::new();
         for (member, view) in self.members.iter().filter(|(name, _)| *name != master) {
             let good = match view.current() {
-                Some(state) if in_sync(state) => lag_ms(state).is_some_and(|lag| lag <= max_lag_ms),
-                Some(_) => {
-                    let last_ms = self.slices.in_sync_ms.get(member);
-                    last_ms.is_some_and(|last| now_ms < last.saturating_add(LINK_GRACE_MS))
-                }
+                Some(_) => self.slices.is_fresh(member, set.max_lag, now_ms),
                 None => view.line == Line::Unknown && listed(member) && self.is_ready(member),
             };
             if good {
@@ -318,5 +339,53 @@ mod tests {
         scene.guard.write_slices("orders-1", Term(2)).await;
         assert_eq!(scene.endpoints("orders").unwrap(), ["orders-1"]);
         assert_eq!(scene.endpoints("orders-replicas").unwrap(), ["orders-2"]);
+    }
+
+    fn replica() -> proto::State {
+        testing::member::state(proto::Role::Follower, 100)
+    }
+
+    /// Whether a replica that says these things, each at its second, is fresh at `at_s` with a limit of 10 s.
+    async fn fresh(said: &[(u64, proto::State)], at_s: u64) -> bool {
+        let (_member, mut view) = testing::member::Member::start("orders-1", replica()).await;
+        let mut slices = Slices::default();
+        for (second, state) in said {
+            view.state = Some(std::sync::Arc::new(state.clone()));
+            let members = BTreeMap::from([("orders-1".to_owned(), view.clone())]);
+            slices.observe(&members, second * 1_000);
+        }
+        slices.is_fresh("orders-1", Duration::from_secs(10), at_s * 1_000)
+    }
+
+    #[tokio::test]
+    async fn a_replica_stays_until_its_data_are_older_than_the_limit_with_or_without_a_link() {
+        let cut = proto::State {
+            link: proto::Link::Down.into(),
+            ..replica()
+        };
+        let said = [(100, replica()), (103, cut)];
+        assert!(fresh(&said, 110).await);
+        assert!(!fresh(&said, 111).await);
+        let silent = proto::State {
+            lag_bytes: 1,
+            link_idle_ms: Some(4_000),
+            ..replica()
+        };
+        assert!(fresh(&[(100, silent.clone())], 106).await);
+        assert!(!fresh(&[(100, silent)], 107).await);
+    }
+
+    #[tokio::test]
+    async fn a_process_that_is_not_the_one_that_was_in_sync_has_to_catch_up_first() {
+        let other = |change: fn(&mut proto::State)| {
+            let mut state = replica();
+            state.link = proto::Link::Down.into();
+            change(&mut state);
+            [(100, replica()), (101, state)]
+        };
+        assert!(fresh(&other(|_| {}), 101).await);
+        assert!(!fresh(&other(|s| s.boot = 2), 101).await);
+        assert!(!fresh(&other(|s| s.blank = true), 101).await);
+        assert!(!fresh(&other(|s| s.role = proto::Role::Master.into()), 101).await);
     }
 }

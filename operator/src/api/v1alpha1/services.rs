@@ -50,8 +50,9 @@ pub struct ReplicasServiceSpec {
     #[x_kube(validation = (rules::RESERVED_KEYS_RULE, rules::RESERVED_KEYS_MESSAGE))]
     pub annotations: BTreeMap<String, String>,
 
-    /// A replica that has heard nothing from its master for longer than this is taken out of the Service; 1 s to
-    /// 1 h, default `10s`.
+    /// A replica whose link to its master has been down for longer than this, or that has waited for longer for data it
+    /// lacks, is taken out of the Service; 1 s to 1 h, default `10s`. One that restarts or loses its data is out at once,
+    /// until it has caught up.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = (rules::MAX_LAG_RULE, rules::MAX_LAG_MESSAGE))]
     pub max_lag: Option<DurationText>,
