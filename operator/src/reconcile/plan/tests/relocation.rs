@@ -89,7 +89,7 @@ impl World {
             }
             Step::RecordRelocation(None) => Some("forget".into()),
             Step::DeletePod { member, .. } => Some(format!("delete {member}")),
-            Step::SwitchOver { to, .. } => Some(format!("switch over to {to}")),
+            Step::SwitchOver { order, .. } => Some(format!("switch over to {}", order.to)),
             Step::CreateCredentials { .. }
             | Step::StoreCredentials(_)
             | Step::AddPassword { .. }
