@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use resp::{OwnedArgs, Version};
 
-use super::table::CommandEntry;
+use super::{spec::Flags, table::CommandEntry};
 use crate::keyspace::watch::WatchSet;
 
 /// Per-connection state that commands read and change.
@@ -128,6 +128,15 @@ pub struct ReplicaHello {
     pub version: Option<Vec<u8>>,
     /// `REPLCONF rdb-only 1`: wants a snapshot and nothing after it.
     pub rdb_only: Switch,
+}
+
+impl Transaction {
+    /// The flags of the queue and of the EXEC that runs it, as one.
+    pub fn flags(&self, exec: Flags) -> Flags {
+        self.queue
+            .iter()
+            .fold(exec, |unit, (entry, _)| unit.as_unit_with(entry.spec.flags))
+    }
 }
 
 impl Session {

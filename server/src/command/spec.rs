@@ -52,7 +52,7 @@ flags! {
     NO_MULTI = 14 => "no_multi";
     /// Key positions must be asked from the command's own function.
     MOVABLE_KEYS = 15 => "movablekeys";
-    /// Is not held back by a pause of writes although it may propagate.
+    /// May enter the replication stream although it is no write; held back by a pause of writes.
     MAY_REPLICATE = 16 => "may_replicate";
     /// Runs while a script runs too long.
     ALLOW_BUSY = 17 => "allow_busy";
@@ -65,6 +65,18 @@ impl Flags {
     /// Both sets together.
     pub const fn with(self, other: Flags) -> Flags {
         Flags(self.0 | other.0)
+    }
+
+    /// The flags of several commands that run as one: it may do what any of them may, and runs
+    /// only where all of them do.
+    pub const fn as_unit_with(self, other: Flags) -> Flags {
+        const PERMITS: Flags = Flags::LOADING
+            .with(Flags::STALE)
+            .with(Flags::NO_AUTH)
+            .with(Flags::ALLOW_BUSY);
+        let any = (self.0 | other.0) & !PERMITS.0;
+        let all = self.0 & other.0 & PERMITS.0;
+        Flags(any | all)
     }
 
     /// Whether every bit of `other` is set.

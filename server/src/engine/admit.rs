@@ -1,9 +1,9 @@
-//! Every gate a request passes before it runs, in the order of Redis: known, arity, authentication,
-//! lease, pause, read-only, stale, loading, memory, enough replicas.
+//! Every gate a request passes before it runs: known, arity, authentication, failed saves, enough
+//! replicas, read-only, lease, loading, stale, memory, pause. EXEC is judged by what it queued, too.
 
 use resp::Args;
 
-use super::{Lease, State, clock, evict::Room, execute::Origin, execute::find};
+use super::{Lease, RepliesNeed, State, clock, evict::Room, execute::Origin, execute::find};
 use crate::command::{
     CommandError, Flags,
     host::PauseKind,
@@ -78,14 +78,17 @@ impl State {
         if self.is_handing_over() {
             return Err(Refusal::Paused);
         }
-        let flags = entry.spec.flags;
+        let flags = flags_of(session, entry);
         self.check_login(session, entry)
-            .and_then(|()| self.check_role(flags))
-            .and_then(|()| self.check_state(entry))
-            .and_then(|()| self.check_memory(session, entry, args))
+            .and_then(|()| self.check_writable(flags, entry))
+            .and_then(|()| self.check_state(flags))
+            .and_then(|()| self.check_memory(session, entry, flags, args))
             .map_err(|error| Refusal::Error(Some(entry), error))?;
         if self.is_paused(flags, entry) {
             return Err(Refusal::Paused);
+        }
+        if !flags.contains(Flags::STALE) {
+            self.replies_need = RepliesNeed::Lease;
         }
         Ok(entry)
     }
@@ -108,15 +111,18 @@ impl State {
         }
     }
 
-    /// A write needs a master (or a writable replica) with enough good replicas.
-    fn check_role(&self, flags: Flags) -> Result<(), CommandError> {
-        if !flags.contains(Flags::WRITE) {
+    /// A write needs snapshots that succeed and a master (or a writable replica) with enough good
+    /// replicas.
+    fn check_writable(&self, flags: Flags, entry: &CommandEntry) -> Result<(), CommandError> {
+        let writes = flags.contains(Flags::WRITE);
+        // PING fails with the writes, as in Redis: whoever watches a master by it looks for another.
+        if (writes || entry.spec.name == "ping") && self.core.saving_failed() {
+            return Err(MISCONF);
+        }
+        if !writes {
             return Ok(());
         }
         let config = &self.core.config;
-        if self.core.replication.refuses_writes(config) {
-            return Err(READ_ONLY);
-        }
         if !self
             .core
             .replication
@@ -124,8 +130,8 @@ impl State {
         {
             return Err(NO_REPLICAS);
         }
-        if self.core.saving_failed() {
-            return Err(MISCONF);
+        if self.core.replication.refuses_writes(config) {
+            return Err(READ_ONLY);
         }
         Ok(())
     }
@@ -135,16 +141,16 @@ impl State {
         &mut self,
         session: &Session,
         entry: &CommandEntry,
+        flags: Flags,
         args: Args<'_>,
     ) -> Result<(), CommandError> {
-        match self.room_for(session, entry, args) {
+        match self.room_for(session, entry, flags, args) {
             Room::Enough | Room::Soon => Ok(()),
             Room::None => Err(OUT_OF_MEMORY),
         }
     }
 
-    fn check_state(&mut self, entry: &CommandEntry) -> Result<(), CommandError> {
-        let flags = entry.spec.flags;
+    fn check_state(&self, flags: Flags) -> Result<(), CommandError> {
         if self
             .core
             .shared
@@ -185,13 +191,20 @@ impl State {
         }
         match pause.kind {
             PauseKind::Writes => {
-                flags.contains(Flags::WRITE)
-                    || flags.contains(Flags::MAY_REPLICATE)
-                    || entry.spec.name == "exec"
+                flags.contains(Flags::WRITE) || flags.contains(Flags::MAY_REPLICATE)
             }
             // The command that ends the pause must pass.
             PauseKind::All => entry.full_name != "client|unpause",
         }
+    }
+}
+
+/// What a request may do and where it may run: EXEC as its whole queue.
+fn flags_of(session: &Session, entry: &CommandEntry) -> Flags {
+    let flags = entry.spec.flags;
+    match &session.transaction {
+        Some(transaction) if entry.spec.name == "exec" => transaction.flags(flags),
+        Some(_) | None => flags,
     }
 }
 

@@ -71,11 +71,12 @@ pub fn apply(config: &MemoryConfig, keyspace: &mut Keyspace) {
 }
 
 impl State {
-    /// Whether a request finds memory: one that may grow it, or an EXEC with one that may. Evicts where that helps.
+    /// Whether a request with these flags finds memory, where it may grow it. Evicts where that helps.
     pub(super) fn room_for(
         &mut self,
         session: &Session,
         entry: &CommandEntry,
+        flags: Flags,
         args: Args<'_>,
     ) -> Room {
         if self.keyspace.memory().limit() == 0 {
@@ -86,14 +87,7 @@ impl State {
         let name = entry.spec.name;
         let is_queued = session.transaction.is_some() && !ENDS_OF_QUEUES.contains(&name);
         let queued = session.transaction.as_ref().filter(|_| name == "exec");
-        let grows = match queued {
-            None => is_queued || entry.spec.flags.contains(Flags::DENYOOM),
-            Some(transaction) => {
-                let mut queue = transaction.queue.iter();
-                queue.any(|(entry, _)| entry.spec.flags.contains(Flags::DENYOOM))
-            }
-        };
-        if !grows {
+        if !is_queued && !flags.contains(Flags::DENYOOM) {
             return Room::Enough;
         }
         let bytes = match queued {

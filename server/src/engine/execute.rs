@@ -179,16 +179,18 @@ impl State {
         if let Some(entry) = entry {
             self.core.stats.commands[entry.id].rejected += 1;
         }
-        self.core.stats.count_error(error);
-        // EXEC itself is refused as a whole: its queue goes with it.
-        let is_exec = entry.is_some_and(|entry| entry.spec.name == "exec");
-        if is_exec && session.transaction.take().is_some() {
+        if entry.is_some_and(|entry| entry.spec.name == "exec") {
+            // EXEC is refused as a whole: its queue goes with it.
+            session.transaction = None;
             self.keyspace.unwatch(&mut session.watched);
-            let text = error.text();
-            let text = format!("EXECABORT Transaction discarded because of: {text}");
-            ReplyWriter::new(out, session.version).error(&text);
+            let cause = error.text().trim_start_matches("ERR ");
+            let text = format!("EXECABORT Transaction discarded because of: {cause}");
+            let error = CommandError::owned(text);
+            self.core.stats.count_error(&error);
+            ReplyWriter::new(out, session.version).error(error.text());
             return;
         }
+        self.core.stats.count_error(error);
         if let Some(transaction) = &mut session.transaction {
             transaction.state = TransactionState::Aborted;
         }

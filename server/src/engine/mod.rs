@@ -71,6 +71,17 @@ pub struct State {
     random: RandomWords,
     /// Unix time in milliseconds, refreshed by [`State::begin_batch`].
     now_ms: i64,
+    /// What the present batch has run; begins anew with [`State::begin_batch`].
+    replies_need: RepliesNeed,
+}
+
+/// What must still hold when the replies of a batch leave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RepliesNeed {
+    /// Nothing: they speak of the server, not of its data.
+    Nothing,
+    /// The lease: they acknowledge writes or tell what is stored.
+    Lease,
 }
 
 /// Everything but the keyspace. Commands see it as a `command::host::Host`.
@@ -224,6 +235,7 @@ impl Engine {
             effects: Effects::default(),
             random: RandomWords::new(seed),
             now_ms: clock::unix_ms(),
+            replies_need: RepliesNeed::Nothing,
         };
         Arc::new(Self {
             state: Mutex::new(state),
@@ -263,6 +275,7 @@ impl State {
     /// Fixes the time for the commands that follow under this lock.
     pub fn begin_batch(&mut self) {
         self.now_ms = clock::unix_ms();
+        self.replies_need = RepliesNeed::Nothing;
         self.keyspace
             .set_context(self.now_ms, self.core.replication.expiry_rule());
     }
@@ -273,6 +286,11 @@ impl State {
         if self.keyspace.has_garbage() {
             self.core.dropper.give(self.keyspace.take_garbage());
         }
+    }
+
+    /// What must hold for the replies of the present batch to be sent.
+    pub fn replies_need(&self) -> RepliesNeed {
+        self.replies_need
     }
 
     /// The time of the present batch, Unix milliseconds.

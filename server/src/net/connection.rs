@@ -24,7 +24,7 @@ use crate::{
         host::Unblock,
         session::Session,
     },
-    engine::{Engine, Lease, Origin, Verdict, clients::ClientHandle, clock},
+    engine::{Engine, Lease, Origin, RepliesNeed, Verdict, clients::ClientHandle, clock},
     keyspace::PREFETCH_KEYS,
     persistence::snapshot,
     replication::{sender::Handover, state::Role},
@@ -311,8 +311,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         if batch.requests.is_empty() {
             return (end, None);
         }
-        let shared = &self.engine.shared;
-        let lease_before = shared.serve_until_ms.has_lapsed(clock::monotonic_ms);
         let had_login = self.session.login.is_some();
         let mut state = self.engine.lock();
         state.begin_batch();
@@ -343,6 +341,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
         state.core.stats.net_output_bytes += output.len() as u64;
         state.finish_batch();
+        let replies_need = state.replies_need();
         drop(state);
         let handle = &self.handle;
         handle
@@ -357,8 +356,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
         // A master whose lease ended between executing and replying must not answer: the writes
         // may be lost and the reads stale. The outcome is unknown to the client: close.
-        if lease_before == Lease::Valid
-            && shared.serve_until_ms.has_lapsed(clock::monotonic_ms) == Lease::Lapsed
+        let lease = &self.engine.shared.serve_until_ms;
+        if replies_need == RepliesNeed::Lease
+            && lease.has_lapsed(clock::monotonic_ms) == Lease::Lapsed
         {
             output.clear();
             return (end, Some(Stop::Closed));

@@ -149,6 +149,8 @@ impl Handshake {
             b"-NOAUTH",
             b"-NOPERM",
             b"-ERR operation not permitted",
+            // A master that cannot save: its replicas are all the more needed.
+            b"-MISCONF",
             // A master of a replica set that waits for its replicas: it serves once we are there.
             b"-NOREPLICAS",
         ];
