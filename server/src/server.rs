@@ -14,7 +14,7 @@ use std::{
 use crate::{
     command::{
         effects::{FailedSave, LaggingReplicas, ShutdownMode, ShutdownRequest},
-        host::{ClientHost, PauseKind},
+        host::PauseKind,
     },
     config::{Config, Loaded},
     engine::{
@@ -23,6 +23,7 @@ use crate::{
         encoding_limits, evict,
         facts::{About, EngineSource},
         huge_pages,
+        pause::{Pauses, Purpose, UNTIL_ENDED},
         saving::Saving,
         stats::Stats,
         users::Users,
@@ -132,7 +133,7 @@ impl Server {
             about: About::new(rand::random(), 0),
             saving: Saving::new(clock::unix_ms() / 1000),
             dropper: Dropper::start().map_err(StartError::Thread)?,
-            pause: None,
+            pauses: Pauses::default(),
             waiters: Vec::new(),
             shared: Arc::new(Shared::default()),
             encoding_limits: encoding_limits(&config.encoding),
@@ -203,12 +204,10 @@ impl Server {
                 LaggingReplicas::Leave => Duration::ZERO,
             };
             let has_save_points = !config.persistence.save_points.is_empty();
-            let now_ms = clock::unix_ms();
-            state.core.pause(
-                PauseKind::Writes,
-                patience + Duration::from_secs(60),
-                now_ms,
-            );
+            // Ended when the shutdown is called off.
+            state
+                .core
+                .hold_clients(Purpose::Shutdown, PauseKind::Writes, UNTIL_ENDED);
             state.core.replication.request_acks();
             state.finish_batch();
             let save = match request.mode {
@@ -254,7 +253,7 @@ impl Server {
             () = std::future::ready(()) => {}
         }
         *shared.shutdown_request.lock() = None;
-        self.engine.lock().core.unpause();
+        self.engine.lock().core.release_clients(Purpose::Shutdown);
         shared.shutdown_called_off.notify_waiters();
     }
 

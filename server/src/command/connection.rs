@@ -446,7 +446,7 @@ fn client_pause(cx: &mut Context<'_>, args: Args<'_>) -> CommandResult {
     let wrong = CommandError::new("ERR timeout is not an integer or out of range");
     let ms = resp::parse_i64(&args[2]).ok_or(wrong)?;
     let ms = u64::try_from(ms).map_err(|_| CommandError::new("ERR timeout is negative"))?;
-    cx.host.pause(kind, Duration::from_millis(ms), cx.now_ms);
+    cx.host.pause(kind, Duration::from_millis(ms));
     cx.reply.ok();
     Ok(())
 }

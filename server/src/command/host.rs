@@ -232,9 +232,9 @@ pub trait ClientHost {
     fn publish_session(&self, session: &Session);
 
     /// Holds commands of every client back for `duration` from now.
-    fn pause(&mut self, kind: PauseKind, duration: Duration, now_ms: i64);
+    fn pause(&mut self, kind: PauseKind, duration: Duration);
 
-    /// Ends a pause.
+    /// Ends what [`ClientHost::pause`] began, and nothing that the server holds back for itself.
     fn unpause(&mut self);
 
     /// Ends the blocking command of another client; on if there was one.
@@ -259,8 +259,8 @@ pub enum Unblock {
     Error,
 }
 
-/// What a pause holds back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What a pause holds back, the weakest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum PauseKind {
     /// Commands that may write.
     Writes,

@@ -3,7 +3,9 @@
 
 use resp::Args;
 
-use super::{Lease, RepliesNeed, State, clock, evict::Room, execute::Origin, execute::find};
+use super::{
+    Lease, RepliesNeed, State, clock, evict::Room, execute::Origin, execute::find, pause::Purpose,
+};
 use crate::command::{
     CommandError, Flags,
     host::PauseKind,
@@ -173,27 +175,26 @@ impl State {
     /// Whether a mastership was given away on purpose: clients wait for the successor instead of
     /// being refused, and their connections are closed when it is there.
     fn is_handing_over(&self) -> bool {
-        let shared = &self.core.shared;
-        let waits = self
+        let lease = &self.core.shared.serve_until_ms;
+        if lease.has_lapsed(clock::monotonic_ms) == Lease::Valid {
+            return false;
+        }
+        let handover = self
             .core
-            .pause
-            .is_some_and(|pause| pause.kind == PauseKind::All && pause.until_ms > self.now_ms);
-        waits && shared.serve_until_ms.has_lapsed(clock::monotonic_ms) == Lease::Lapsed
+            .pauses
+            .of(Purpose::Handover, clock::monotonic_ms());
+        handover.is_some_and(|pause| pause.kind == PauseKind::All)
     }
 
     fn is_paused(&mut self, flags: Flags, entry: &CommandEntry) -> bool {
-        let Some(pause) = self.core.pause else {
+        let Some(pause) = self.core.pauses.in_force(clock::monotonic_ms) else {
             return false;
         };
-        if pause.until_ms <= self.now_ms {
-            self.core.pause = None;
-            return false;
-        }
         match pause.kind {
             PauseKind::Writes => {
                 flags.contains(Flags::WRITE) || flags.contains(Flags::MAY_REPLICATE)
             }
-            // The command that ends the pause must pass.
+            // The command that ends a pause must pass.
             PauseKind::All => entry.full_name != "client|unpause",
         }
     }

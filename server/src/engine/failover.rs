@@ -1,7 +1,10 @@
 //! The steps of `FAILOVER` that touch more than the replication state: pausing, changing the role.
 //! The decisions are in `replication::handover`.
 
-use super::{Core, Pause, clock};
+use super::{
+    Core, clock,
+    pause::{Purpose, UNTIL_ENDED},
+};
 use crate::{
     command::{
         CommandError,
@@ -52,10 +55,7 @@ impl Core {
         let deadline_ms = request
             .timeout
             .map(|timeout| now_ms + timeout.as_millis() as i64);
-        self.pause = Some(Pause {
-            kind: PauseKind::Writes,
-            until_ms: i64::MAX,
-        });
+        self.hold_clients(Purpose::Failover, PauseKind::Writes, UNTIL_ENDED);
         // The acknowledgements of this last entry tell who has everything.
         self.replication.request_acks();
         let at_deadline = request.at_deadline;
@@ -117,8 +117,7 @@ impl Core {
             return;
         }
         self.replication.set_handover(Handover::None);
-        self.pause = None;
-        self.shared.unpaused.notify_waiters();
+        self.release_clients(Purpose::Failover);
     }
 
     /// The target refused: this server is the master again.

@@ -24,6 +24,7 @@ pub mod facts;
 mod failover;
 mod host;
 pub mod huge_pages;
+pub mod pause;
 pub mod saving;
 pub mod stats;
 mod transaction;
@@ -41,7 +42,7 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 
 use crate::{
-    command::{Effects, context::RandomWords, effects::ShutdownRequest, host::PauseKind},
+    command::{Effects, context::RandomWords, effects::ShutdownRequest},
     config::{Config, EncodingConfig, NetConfig},
     keyspace::{Keyspace, types::EncodingLimits},
     persistence::snapshot::Queue,
@@ -104,21 +105,12 @@ pub struct Core {
     pub dropper: dropper::Dropper,
     /// Snapshots on disk.
     pub saving: saving::Saving,
-    /// Commands held back, and until when (Unix ms).
-    pub pause: Option<Pause>,
+    /// Commands held back, for what and until when.
+    pub pauses: pause::Pauses,
     /// Clients blocked by WAIT, woken when a replica acknowledges.
     pub waiters: Vec<Arc<clients::ClientHandle>>,
     /// What may be read without the lock.
     pub shared: Arc<Shared>,
-}
-
-/// A pause of client commands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Pause {
-    /// What is held back.
-    pub kind: PauseKind,
-    /// Until this Unix time in milliseconds.
-    pub until_ms: i64,
 }
 
 /// Flags and signals beside the lock.

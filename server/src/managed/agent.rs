@@ -308,8 +308,7 @@ impl Agent {
                 Output::Serve(serve) => self.open(serve),
                 Output::CloseClients => self.port.close_clients(),
                 Output::PauseClients(held, until_ms) => {
-                    let left = Duration::from_millis(until_ms.saturating_sub(now_ms()));
-                    let data = self.port.pause(held, left);
+                    let data = self.port.pause(held, until_ms);
                     if held == Held::Writes {
                         self.feed(Input::Paused(data));
                     }

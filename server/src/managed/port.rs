@@ -9,8 +9,11 @@ use std::{sync::Arc, time::Duration};
 use replset::{DataPosition, Following, Held, MasterLink, Offset, ReplId, Serve, Term};
 
 use crate::{
-    command::host::{ClientHost, ClientType, PauseKind},
-    engine::{Engine, State, clock},
+    command::host::{ClientType, PauseKind},
+    engine::{
+        Engine, State, clock,
+        pause::{Purpose, UNTIL_ENDED},
+    },
     replication::{
         identity,
         state::{LinkState, Refused, Role},
@@ -105,7 +108,7 @@ impl EnginePort {
         state.core.replication.promote(id);
         state.core.replication.append_raw(MARKER);
         state.core.role_changed();
-        state.core.unpause();
+        state.core.release_clients(Purpose::Handover);
         state.finish_batch();
         tracing::info!(%term, %replid, "this server is master");
         self.position_in(&state)
@@ -121,7 +124,7 @@ impl EnginePort {
             .replication
             .follow(endpoint.host.clone(), endpoint.port, now_ms);
         state.core.role_changed();
-        state.core.unpause();
+        state.core.release_clients(Purpose::Handover);
         let (term, master) = (following.term, &following.master);
         tracing::info!(%term, %master, host = endpoint.host, "this server follows a master");
     }
@@ -136,15 +139,19 @@ impl EnginePort {
         tracing::info!(closed, "connections of clients are closed");
     }
 
-    /// Holds commands back. No command is running when this returns, and the stream stands still.
-    pub fn pause(&self, held: Held, left: Duration) -> DataPosition {
+    /// Holds commands back, everything until `until_ms` of the monotonic clock. No command is
+    /// running when this returns, and the stream stands still.
+    pub fn pause(&self, held: Held, until_ms: u64) -> DataPosition {
         let mut state = self.engine.lock();
         state.core.replication.hold_stream();
-        let kind = match held {
-            Held::Writes => PauseKind::Writes,
-            Held::All => PauseKind::All,
+        let (kind, until_ms) = match held {
+            // Until the member says so, however late it comes to it: it may yet give the term away
+            // with the stream as it ends now, and a write after that would be lost.
+            Held::Writes => (PauseKind::Writes, UNTIL_ENDED),
+            Held::All => (PauseKind::All, i64::try_from(until_ms).unwrap_or(OPEN_MS)),
         };
-        state.core.pause(kind, left, clock::unix_ms());
+        state.core.pauses.end(Purpose::Handover);
+        state.core.hold_clients(Purpose::Handover, kind, until_ms);
         state.finish_batch();
         self.position_in(&state)
     }
@@ -153,7 +160,7 @@ impl EnginePort {
     pub fn resume(&self) {
         let mut state = self.engine.lock();
         state.core.replication.release_stream();
-        state.core.unpause();
+        state.core.release_clients(Purpose::Handover);
     }
 
     /// What the link to the master looks like; `None` while the engine is too busy to say.

@@ -406,11 +406,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let mut unpaused = std::pin::pin!(unpaused);
         unpaused.as_mut().enable();
         let left = {
-            let state = self.engine.lock();
-            state
-                .core
-                .pause
-                .map_or(0, |pause| pause.until_ms - clock::unix_ms())
+            let mut state = self.engine.lock();
+            let pause = state.core.pauses.in_force(clock::monotonic_ms);
+            pause.map_or(0, |pause| pause.until_ms - clock::monotonic_ms())
         };
         if left > 0 {
             let left = Duration::from_millis(left as u64);

@@ -99,7 +99,9 @@ pub enum Output {
     Serve(Serve),
     /// Close all connections of clients.
     CloseClients,
-    /// Hold commands of clients back until this instant, at most.
+    /// Hold commands of clients back: all of them until this instant; writes until
+    /// [`Output::ResumeClients`] or another role, however late that comes, since the term may be given
+    /// away with the stream as it ends now.
     PauseClients(Held, u64),
     /// Let held commands go on.
     ResumeClients,

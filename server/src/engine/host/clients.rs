@@ -7,7 +7,7 @@ use crate::{
         host::{ClientFilter, ClientHost, Killed, PauseKind, Unblock},
         session::{Session, Switch},
     },
-    engine::{Core, Pause, clients, clock},
+    engine::{Core, clients, clock, pause::Purpose},
 };
 
 impl ClientHost for Core {
@@ -55,16 +55,10 @@ impl ClientHost for Core {
         }
     }
 
-    fn pause(&mut self, kind: PauseKind, duration: Duration, now_ms: i64) {
-        let until_ms =
-            now_ms.saturating_add(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX));
-        let longer = self.pause.is_some_and(|pause| pause.until_ms > until_ms);
-        let until_ms = self
-            .pause
-            .filter(|_| longer)
-            .map_or(until_ms, |pause| pause.until_ms);
-        self.pause = Some(Pause { kind, until_ms });
-        self.shared.unpaused.notify_waiters();
+    fn pause(&mut self, kind: PauseKind, duration: Duration) {
+        let ms = i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
+        let until_ms = clock::monotonic_ms().saturating_add(ms);
+        self.hold_clients(Purpose::Client, kind, until_ms);
     }
 
     fn unblock(&mut self, id: u64, how: Unblock) -> Switch {
@@ -78,7 +72,6 @@ impl ClientHost for Core {
     }
 
     fn unpause(&mut self) {
-        self.pause = None;
-        self.shared.unpaused.notify_waiters();
+        self.release_clients(Purpose::Client);
     }
 }
