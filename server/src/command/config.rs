@@ -4,7 +4,7 @@ use resp::Args;
 
 use super::{
     CommandError, CommandSpec, Context, Flags, Group,
-    effects::Next,
+    effects::{Next, PartialReply},
     error::CommandResult,
     introspection::{help_of, unknown_subcommand},
 };
@@ -97,7 +97,7 @@ fn set(cx: &mut Context<'_>, args: Args<'_>) -> CommandResult {
 
 fn rewrite(cx: &mut Context<'_>, _: Args<'_>) -> CommandResult {
     cx.host.check_config_file()?;
-    cx.effects.then(Next::AwaitRewrite);
+    cx.effects.then(Next::AwaitRewrite(PartialReply::missing()));
     Ok(())
 }
 

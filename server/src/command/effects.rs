@@ -42,14 +42,46 @@ pub enum Next {
     },
     /// `SAVE`: no reply yet; the engine answers when the snapshot is on disk.
     AwaitSave,
-    /// `CONFIG REWRITE`: no reply yet; the engine answers when the file is on disk.
-    AwaitRewrite,
+    /// `CONFIG REWRITE`, alone or in a transaction: no reply yet; the engine answers when the file
+    /// is on disk.
+    AwaitRewrite(PartialReply),
     /// `PSYNC`/`SYNC`: the connection becomes a replica's link.
     BecomeReplica(PsyncRequest),
     /// `EXEC`: the engine runs what was queued and writes its replies.
     RunTransaction,
     /// `SHUTDOWN`: the server ends.
     Shutdown(ShutdownRequest),
+}
+
+/// A reply of which parts are missing, all the same.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PartialReply {
+    bytes: Vec<u8>,
+    /// Where in `bytes` a part is missing, in order.
+    gaps: Vec<usize>,
+}
+
+impl PartialReply {
+    /// `bytes` with a part missing at each of these positions, which are in order.
+    pub fn with_gaps(bytes: Vec<u8>, gaps: Vec<usize>) -> Self {
+        Self { bytes, gaps }
+    }
+
+    /// A reply of which nothing is known yet.
+    pub fn missing() -> Self {
+        Self::with_gaps(Vec::new(), vec![0])
+    }
+
+    /// Appends the whole reply to `out`, with `part` in each gap.
+    pub fn complete(&self, part: &[u8], out: &mut Vec<u8>) {
+        let mut from = 0;
+        for &gap in &self.gaps {
+            out.extend_from_slice(&self.bytes[from..gap]);
+            out.extend_from_slice(part);
+            from = gap;
+        }
+        out.extend_from_slice(&self.bytes[from..]);
+    }
 }
 
 /// What a replica asked for.
@@ -190,5 +222,23 @@ impl Effects {
         if self.next != Next::Continue {
             self.next = Next::Continue;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_partial_reply_takes_the_missing_part_in_each_gap() {
+        let complete = |reply: PartialReply| {
+            let mut out = b"before ".to_vec();
+            reply.complete(b"+OK", &mut out);
+            String::from_utf8(out).unwrap()
+        };
+        assert_eq!(complete(PartialReply::missing()), "before +OK");
+        let gaps = vec![0, 1, 1, 3];
+        let reply = PartialReply::with_gaps(b"abc".to_vec(), gaps);
+        assert_eq!(complete(reply), "before +OKa+OK+OKbc+OK");
     }
 }

@@ -163,6 +163,21 @@ impl Session {
         }
     }
 
+    /// Takes the reply that begins at `mark` back if the client does not want it.
+    pub fn mute(&mut self, out: &mut Vec<u8>, mark: usize) {
+        match self.reply_mode {
+            ReplyMode::On => {}
+            ReplyMode::Off => out.truncate(mark),
+            // The command that asked for it has no reply itself; the next one loses its reply.
+            ReplyMode::SkipNext => {
+                if out.len() > mark {
+                    out.truncate(mark);
+                    self.reply_mode = ReplyMode::On;
+                }
+            }
+        }
+    }
+
     /// Whether the peer is a program on this machine.
     pub fn is_local(&self) -> bool {
         let address = self.address.parse::<std::net::SocketAddr>();

@@ -14,6 +14,7 @@ use std::{
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use super::clock;
 use crate::command::{
     host::{ClientFilter, ClientType, Unblock},
     session::{Login, Session, Switch},
@@ -50,6 +51,7 @@ pub struct ClientHandle {
     /// Since when more than the soft limit waits there (ms of the monotonic clock); -1 while less does.
     over_soft_since_ms: AtomicI64,
     kind: AtomicU8,
+    blocked: AtomicU8,
     closing: AtomicU8,
     unblock: Mutex<Option<Unblock>>,
     /// Signalled to make the connection look up: it is to close, or what it waits for came.
@@ -84,6 +86,7 @@ impl Registry {
             output_bytes: AtomicUsize::new(0),
             over_soft_since_ms: AtomicI64::new(-1),
             kind: AtomicU8::new(ClientType::Normal as u8),
+            blocked: AtomicU8::new(Blocked::No as u8),
             closing: AtomicU8::new(0),
             unblock: Mutex::new(None),
             wake: Notify::new(),
@@ -153,13 +156,13 @@ impl Registry {
         chosen.map(|client| client.close()).count()
     }
 
-    /// Closes normal clients that have asked nothing for `timeout_ms`.
+    /// Closes normal clients that have asked nothing for `timeout_ms` and wait for nothing.
     pub fn close_idle(&self, timeout_ms: i64, now_ms: i64) {
         let clients = self.clients.lock();
-        for client in clients
-            .values()
-            .filter(|client| client.kind() == ClientType::Normal)
-        {
+        let free = |client: &&Arc<ClientHandle>| {
+            client.kind() == ClientType::Normal && client.blocked() == Blocked::No
+        };
+        for client in clients.values().filter(free) {
             if now_ms - client.active_ms.load(Ordering::Relaxed) > timeout_ms {
                 client.close();
             }
@@ -215,6 +218,15 @@ impl Registry {
     }
 }
 
+/// Whether a client waits for the server: for replicas, the disk, or the end of a pause.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Blocked {
+    /// It may ask something.
+    No,
+    /// It waits.
+    Yes,
+}
+
 /// Whether any connection still lives on a credential.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Usage {
@@ -238,6 +250,21 @@ impl ClientHandle {
     /// Changes the type (a replica begins as a normal client).
     pub fn set_kind(&self, kind: ClientType) {
         self.kind.store(kind as u8, Ordering::Relaxed);
+    }
+
+    fn blocked(&self) -> Blocked {
+        match self.blocked.load(Ordering::Acquire) {
+            0 => Blocked::No,
+            _ => Blocked::Yes,
+        }
+    }
+
+    /// Says whether the client waits for the server. One that does so no longer begins to be idle.
+    pub fn set_blocked(&self, blocked: Blocked) {
+        // The order of the two keeps the end of a long wait from being taken for idleness.
+        self.active_ms
+            .store(clock::monotonic_ms(), Ordering::Relaxed);
+        self.blocked.store(blocked as u8, Ordering::Release);
     }
 
     /// Whether `waiting` bytes are too many, now or for too long.
@@ -395,6 +422,21 @@ mod tests {
         };
         client.output_bytes.store(101, Ordering::Relaxed);
         registry.close_slow(&limits, 5000);
+        assert!(client.is_closing());
+    }
+
+    #[test]
+    fn a_client_that_waits_is_not_idle() {
+        let registry = Registry::default();
+        let client = registry.register(Arc::from("a"), Arc::from("b"), 0);
+        client.set_blocked(Blocked::Yes);
+        let later_ms = clock::monotonic_ms() + 10_000;
+        registry.close_idle(1_000, later_ms);
+        assert!(!client.is_closing(), "it waits");
+        client.set_blocked(Blocked::No);
+        registry.close_idle(1_000, clock::monotonic_ms());
+        assert!(!client.is_closing(), "its wait has just ended");
+        registry.close_idle(1_000, later_ms);
         assert!(client.is_closing());
     }
 }

@@ -6,7 +6,7 @@ use super::{State, admit::Refusal, clock};
 use crate::command::{
     CommandError, Context,
     effects::Next,
-    session::{ReplyMode, Session, Switch, TransactionState},
+    session::{Session, Switch, TransactionState},
     table::{self, CommandEntry},
 };
 use crate::keyspace::usage::Uses;
@@ -55,9 +55,7 @@ impl State {
                 Verdict::Done
             }
         };
-        if session.reply_mode != ReplyMode::On {
-            mute(session, out, mark);
-        }
+        session.mute(out, mark);
         verdict
     }
 
@@ -155,14 +153,11 @@ impl State {
     fn follow_up(&mut self, session: &mut Session, out: &mut Vec<u8>, origin: Origin) -> Verdict {
         match self.effects.take_next() {
             Next::Continue => Verdict::Done,
-            Next::RunTransaction => {
-                self.run_transaction(session, out, origin);
-                Verdict::Done
-            }
+            Next::RunTransaction => self.run_transaction(session, out, origin),
             next @ (Next::Close
             | Next::AwaitReplicas { .. }
             | Next::AwaitSave
-            | Next::AwaitRewrite
+            | Next::AwaitRewrite(_)
             | Next::BecomeReplica(_)
             | Next::Shutdown(_)) => Verdict::Then(next),
         }
@@ -208,19 +203,4 @@ impl State {
 /// Finds the command of a request.
 pub(super) fn find(args: Args<'_>) -> Option<&'static CommandEntry> {
     table::table().find(args)
-}
-
-/// Takes back a reply that the client does not want.
-fn mute(session: &mut Session, out: &mut Vec<u8>, mark: usize) {
-    match session.reply_mode {
-        ReplyMode::On => {}
-        ReplyMode::Off => out.truncate(mark),
-        // The command that asked for it has no reply itself; the next one loses its reply.
-        ReplyMode::SkipNext => {
-            if out.len() > mark {
-                out.truncate(mark);
-                session.reply_mode = ReplyMode::On;
-            }
-        }
-    }
 }

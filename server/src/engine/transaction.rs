@@ -8,7 +8,7 @@ use super::{
 };
 use crate::command::{
     CommandError, Flags,
-    effects::Next,
+    effects::{Next, PartialReply},
     session::{Session, TransactionState},
     table::CommandEntry,
 };
@@ -54,24 +54,35 @@ impl State {
     }
 
     /// Runs what was queued. Its effects enter the stream between MULTI and EXEC if they are more
-    /// than one.
+    /// than one. A CONFIG REWRITE is done after the others, without the lock, and the whole reply
+    /// waits for it.
     pub(super) fn run_transaction(
         &mut self,
         session: &mut Session,
         out: &mut Vec<u8>,
         origin: Origin,
-    ) {
+    ) -> Verdict {
         let Some(transaction) = session.transaction.take() else {
-            return;
+            return Verdict::Done;
         };
         self.keyspace.unwatch(&mut session.watched);
+        let mark = out.len();
+        let mut gaps = Vec::new();
         ReplyWriter::new(out, session.version).array(transaction.queue.len());
         self.core.replication.begin_unit();
         for (entry, args) in &transaction.queue {
-            self.run_queued(session, entry, args, out, origin);
+            match self.run_queued(session, entry, args, out, origin) {
+                Answered::Now => {}
+                Answered::AfterRewrite => gaps.push(out.len() - mark),
+            }
         }
         self.core.replication.end_unit();
         session.last_write_offset = self.core.replication.offset();
+        if gaps.is_empty() {
+            return Verdict::Done;
+        }
+        let reply = PartialReply::with_gaps(out.split_off(mark), gaps);
+        Verdict::Then(Next::AwaitRewrite(reply))
     }
 
     fn run_queued(
@@ -81,7 +92,7 @@ impl State {
         args: &OwnedArgs,
         out: &mut Vec<u8>,
         origin: Origin,
-    ) {
+    ) -> Answered {
         // Inside EXEC nothing blocks: WAIT answers what has been acknowledged so far.
         match self.run(session, entry, args.as_args(), out, origin) {
             Verdict::Then(Next::AwaitReplicas { .. }) => {
@@ -91,18 +102,7 @@ impl State {
                     .acknowledged_by(session.last_write_offset);
                 ReplyWriter::new(out, session.version).integer(acknowledged as i64);
             }
-            // Under the lock, because the replies of a transaction come as one.
-            Verdict::Then(Next::AwaitRewrite) => {
-                let result = self
-                    .core
-                    .config_to_write()
-                    .and_then(|rewrite| rewrite.run());
-                let mut reply = ReplyWriter::new(out, session.version);
-                match result {
-                    Ok(()) => reply.ok(),
-                    Err(error) => reply.error(error.text()),
-                }
-            }
+            Verdict::Then(Next::AwaitRewrite(_)) => return Answered::AfterRewrite,
             Verdict::Then(Next::Shutdown(mode)) => self.core.shared.request_shutdown(mode),
             Verdict::Then(
                 Next::Close
@@ -114,5 +114,12 @@ impl State {
             | Verdict::Paused
             | Verdict::Done => {}
         }
+        Answered::Now
     }
+}
+
+/// When a queued command has its reply.
+enum Answered {
+    Now,
+    AfterRewrite,
 }

@@ -14,17 +14,21 @@ use std::{
     time::Duration,
 };
 
-use resp::{Limits, Parsed, RequestParser};
+use resp::{Limits, Parsed, ReplyWriter, RequestParser};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::scratch::{self, Batch, Scratch};
 use crate::{
     command::{
-        effects::{Next, PsyncRequest, ShutdownRequest},
+        effects::{Next, PartialReply, PsyncRequest, ShutdownRequest},
         host::Unblock,
         session::Session,
     },
-    engine::{Engine, Lease, Origin, RepliesNeed, Verdict, clients::ClientHandle, clock},
+    engine::{
+        Engine, Lease, Origin, RepliesNeed, Verdict,
+        clients::{Blocked, ClientHandle},
+        clock,
+    },
     keyspace::PREFETCH_KEYS,
     persistence::snapshot,
     replication::{sender::Handover, state::Role},
@@ -108,6 +112,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     pub async fn serve(mut self) -> Option<Handover<S>> {
         loop {
             let stop = self.turns().await;
+            // Who waits for the server is not idle, however long it takes.
+            self.handle.set_blocked(Blocked::Yes);
             match stop {
                 Stop::Closed => break,
                 Stop::Paused => self.wait_for_unpause().await,
@@ -115,12 +121,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                     self.wait_for_replicas(count, timeout).await;
                 }
                 Stop::Act(Next::AwaitSave) => self.wait_for_save().await,
-                Stop::Act(Next::AwaitRewrite) => self.wait_for_rewrite().await,
+                Stop::Act(Next::AwaitRewrite(reply)) => self.wait_for_rewrite(&reply).await,
                 Stop::Act(Next::BecomeReplica(request)) => return self.hand_over(request).await,
                 Stop::Act(Next::Shutdown(request)) => self.wait_for_shutdown(request).await,
                 Stop::Act(Next::Close) => self.closing = Closing::AfterFlush,
                 Stop::Act(Next::Continue | Next::RunTransaction) => {}
             }
+            self.handle.set_blocked(Blocked::No);
         }
         self.end();
         None
@@ -293,7 +300,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             self.parser = RequestParser::new(self.limits());
         } else if let Some(error) = error {
             let version = self.session.version;
-            resp::ReplyWriter::new(output, version).error(&format!("ERR {}", error.message()));
+            ReplyWriter::new(output, version).error(&format!("ERR {}", error.message()));
             self.closing = Closing::AfterFlush;
             return (input.len(), stop);
         }
@@ -423,11 +430,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// `SAVE`: answers when the snapshot is on disk. Others are served meanwhile.
     async fn wait_for_save(&mut self) {
         let saved = snapshot::save(&self.engine).await;
-        let mut reply = resp::ReplyWriter::new(&mut self.unsent, self.session.version);
-        match saved {
+        self.answer(|reply| match saved {
             Ok(()) => reply.ok(),
             Err(error) => reply.error(&format!("ERR {error}")),
-        }
+        });
     }
 
     /// `SHUTDOWN`: the end of the server is the answer, unless it is called off or fails.
@@ -438,12 +444,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         called_off.as_mut().enable();
         shared.request_shutdown(request);
         called_off.await;
-        let mut reply = resp::ReplyWriter::new(&mut self.unsent, self.session.version);
-        reply.error("ERR Errors trying to SHUTDOWN. Check logs.");
+        self.answer(|reply| reply.error("ERR Errors trying to SHUTDOWN. Check logs."));
     }
 
-    /// `CONFIG REWRITE`: answers when the file is on disk. Others are served meanwhile.
-    async fn wait_for_rewrite(&mut self) {
+    /// `CONFIG REWRITE`: completes the reply when the file is on disk. Others are served meanwhile.
+    async fn wait_for_rewrite(&mut self, partial: &PartialReply) {
         let engine = self.engine.clone();
         let work = move || {
             // One at a time, each with what is in force when it begins: the last one wins.
@@ -452,12 +457,26 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             rewrite?.run()
         };
         let written = tokio::task::spawn_blocking(work).await;
-        let mut reply = resp::ReplyWriter::new(&mut self.unsent, self.session.version);
+        let mut part = Vec::new();
+        let mut reply = ReplyWriter::new(&mut part, self.session.version);
         match written {
             Ok(Ok(())) => reply.ok(),
             Ok(Err(error)) => reply.error(error.text()),
             Err(error) => reply.error(&format!("ERR Rewriting config file: {error}")),
         }
+        let mark = self.unsent.len();
+        partial.complete(&part, &mut self.unsent);
+        self.session.mute(&mut self.unsent, mark);
+    }
+
+    /// Writes the reply of a command that was waited for, unless the client wants none.
+    fn answer(&mut self, write: impl FnOnce(&mut ReplyWriter<'_>)) {
+        let mark = self.unsent.len();
+        write(&mut ReplyWriter::new(
+            &mut self.unsent,
+            self.session.version,
+        ));
+        self.session.mute(&mut self.unsent, mark);
     }
 
     /// `WAIT`: answers when enough replicas have acknowledged or the time is over.
@@ -495,11 +514,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             }
         };
         self.engine.lock().core.end_wait(&self.handle);
-        let mut reply = resp::ReplyWriter::new(&mut self.unsent, self.session.version);
-        match answer {
+        self.answer(|reply| match answer {
             Ok(reached) => reply.integer(reached as i64),
             Err(text) => reply.error(text),
-        }
+        });
         // Closed while waiting: the close must be seen by the next turn.
         if self.handle.is_closing() {
             self.handle.close();
