@@ -232,9 +232,19 @@ fn a_frozen_master_refuses_and_closes_when_it_wakes() -> anyhow::Result<()> {
     for at in [1, 2] {
         fleet.wait_attached(at, 0)?;
     }
+    // Transactions that are open when it freezes are refused as single commands are.
+    let mut open = Vec::new();
+    for queued in ["SET k lost", "SET k lost", "GET k", "GET k"] {
+        let mut client = fleet.members[0].server.client()?;
+        ensure!(client.text("MULTI")? == "OK" && client.text(queued)? == "QUEUED");
+        open.push((queued, client));
+    }
     let frozen = Instant::now();
     fleet.members[0].server.signal(Signal::SIGSTOP)?;
     client.send_raw(b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$4\r\nlost\r\n")?;
+    for (_, client) in &mut open {
+        client.send_raw(b"EXEC\r\n")?;
+    }
     fleet.wait_master_lost()?;
     let promotion = fleet.elect(Intent::Unplanned, Bootstrapped::Yes)?;
     let new = fleet.index(promotion.winner.name.as_str())?;
@@ -251,6 +261,17 @@ fn a_frozen_master_refuses_and_closes_when_it_wakes() -> anyhow::Result<()> {
         ensure!(
             text.contains("NOREPLICAS") || text.contains("READONLY"),
             "answered {text}"
+        );
+    }
+    for (queued, client) in &mut open {
+        let Ok(reply) = client.read_reply() else {
+            continue;
+        };
+        let text = redfleet_tests::client::as_text(&reply);
+        ensure!(
+            text.contains("EXECABORT")
+                && (text.contains("NOREPLICAS") || text.contains("READONLY")),
+            "EXEC of {queued} answered {text}"
         );
     }
     let closed = eventually("its client's connection to be closed", DEADLINE, || {
@@ -325,6 +346,53 @@ fn a_planned_switchover_waits_for_no_lease_and_needs_partial_syncs_only() -> any
         // The first one was at the bootstrap; the master of that had none.
         ensure!(full <= at, "member {at} copied everything {full} times");
     }
+    Ok(())
+}
+
+#[test]
+fn no_client_can_end_the_pause_of_a_switchover() -> anyhow::Result<()> {
+    let mut fleet = Fleet::bootstrapped(3, &[])?;
+    let (mut writer, mut admin) = (
+        fleet.members[0].server.client()?,
+        fleet.members[0].server.client()?,
+    );
+    // While no replica catches up the writes wait, whatever clients say.
+    for at in [1, 2] {
+        fleet.wait_attached(at, 0)?;
+    }
+    let unpausing = std::thread::spawn(move || {
+        let mut told = 0;
+        while admin.text("CLIENT UNPAUSE").is_ok() {
+            told += 1;
+        }
+        told
+    });
+    let writing = std::thread::spawn(move || {
+        let mut acknowledged = 0;
+        while writer
+            .text(&format!("SET n {}", acknowledged + 1))
+            .is_ok_and(|answer| answer == "OK")
+        {
+            acknowledged += 1;
+        }
+        acknowledged
+    });
+    std::thread::sleep(Duration::from_millis(200));
+    let handed = fleet.hand_over(0, 1, Duration::from_millis(1_000))?;
+    let handed = handed.map_err(|refusal| anyhow::anyhow!("{refusal}"))?;
+    let intent = Intent::Planned(handed.release);
+    fleet.elect_preferring(intent, Bootstrapped::Yes, Some(1))?;
+    fleet.wait(1, "to serve", |state| state.serving)?;
+    let acknowledged: u64 = writing.join().map_err(|_| anyhow::anyhow!("the writer"))?;
+    let told: u64 = unpausing
+        .join()
+        .map_err(|_| anyhow::anyhow!("who unpauses"))?;
+    ensure!(acknowledged > 0 && told > 0);
+    let kept: u64 = fleet.members[1].server.client()?.text("GET n")?.parse()?;
+    ensure!(
+        kept >= acknowledged,
+        "{acknowledged} writes were acknowledged, {kept} are there"
+    );
     Ok(())
 }
 
