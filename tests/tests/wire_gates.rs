@@ -270,7 +270,7 @@ fn a_transaction_with_config_rewrite_answers_when_the_file_is_written() -> Resul
         let mut client = server.client()?;
         // The order of Sentinel when it promotes.
         client.send_raw(
-            b"MULTI\r\nCONFIG SET maxclients 60\r\nREPLICAOF NO ONE\r\nCONFIG REWRITE\r\nCLIENT KILL TYPE normal\r\n\
+            b"MULTI\r\nCONFIG SET maxclients 60\r\nREPLICAOF NO ONE\r\nCONFIG REWRITE\r\nCLIENT KILL TYPE pubsub\r\n\
               ECHO a\r\nEXEC\r\nECHO after\r\n",
         )?;
         let expected = "+OK\r\n+QUEUED\r\n+QUEUED\r\n+QUEUED\r\n+QUEUED\r\n+QUEUED\r\n\
