@@ -147,6 +147,44 @@ fn directives_are_judged_one_by_one_and_the_judgement_is_told_again() -> anyhow:
 }
 
 #[test]
+fn clients_may_tune_but_not_undo_the_operator() -> anyhow::Result<()> {
+    let fleet = Fleet::bootstrapped(1, &[])?;
+    let mut client = fleet.members[0].server.client()?;
+    for (directive, cure) in [
+        ("requirepass mine", "spec.auth.clientSecretName"),
+        ("MasterAuth mine", "spec.auth.replicationSecretName"),
+        ("slave-read-only no", "assigns the roles"),
+        ("replica-announce-ip 10.0.0.1", "spec.services"),
+        ("dir /tmp", "spec.storage"),
+        ("maxmemory 1gb replica-priority 0", "assigns the roles"),
+        ("fleet-id other", "how the process runs"),
+    ] {
+        let refused = client.text(&format!("CONFIG SET {directive}"))?;
+        ensure!(
+            refused.starts_with("(error) ERR CONFIG SET failed") && refused.contains(cure),
+            "{directive}: {refused}"
+        );
+    }
+    let limit = client.text("CONFIG GET maxmemory")?;
+    ensure!(!limit.contains("1073741824"), "half a change: {limit}");
+    ensure!(client.text("CONFIG SET maxmemory 1gb timeout 300")? == "OK");
+    let refused = client.text("CONFIG REWRITE")?;
+    ensure!(refused.contains("spec.config"), "{refused}");
+    let request = proto::SetConfigRequest {
+        revision: 1,
+        directives: vec![proto::Directive {
+            name: "maxmemory".to_owned(),
+            value: "2gb".to_owned(),
+        }],
+    };
+    let reply = fleet.set_config(0, request)?;
+    ensure!(reply.refused.is_empty(), "{:?}", reply.refused);
+    let limit = client.text("CONFIG GET maxmemory")?;
+    ensure!(limit.contains("2147483648"), "{limit}");
+    Ok(())
+}
+
+#[test]
 fn a_promise_survives_a_kill_and_lower_terms_are_refused() -> anyhow::Result<()> {
     let mut fleet = Fleet::bootstrapped(3, &[])?;
     let promised = fleet.prepare(2, &fleet.request(9, "one", Intent::Forced))?;

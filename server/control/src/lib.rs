@@ -1,7 +1,7 @@
 //! The control port between operator, masters and members: one `.proto` file, the code generated
 //! from it, the conversions to [`replset`]'s types and the bearer-token check.
 //!
-//! **Owns** what is said on the wire. **Called by** the server (hosts [`proto::member_server`],
+//! **Owns** what is said on the wire, and which directives are the operator's ([`directives`]). **Called by** the server (hosts [`proto::member_server`],
 //! sends heartbeats by [`proto::member_client`]) and the operator (a client). **Invariants**: fields
 //! are only added; unknown fields and enum values fall back to the careful reading; secrets never
 //! appear in `Debug` output of requests. **Does not** decide anything: `replset` does.
@@ -36,6 +36,7 @@
 
 pub mod auth;
 pub mod convert;
+pub mod directives;
 
 /// The generated messages, client and server.
 #[allow(

@@ -11,7 +11,7 @@ use super::{
     session::{Scope, Session, Switch},
 };
 use crate::{
-    config::{Demand, Locality, Permission},
+    config::{Locality, Permission},
     keyspace::Keyspace,
 };
 
@@ -173,15 +173,8 @@ pub trait ConfigHost {
     /// Names and values of the directives that match any of the patterns.
     fn config_get(&self, patterns: &[&str]) -> Vec<(String, String)>;
 
-    /// What it takes to put a value in force, or why it cannot be.
-    fn config_demand(
-        &self,
-        name: &str,
-        value: &str,
-        client: Locality,
-    ) -> Result<Demand, CommandError>;
-
-    /// Changes all the directives or none, and puts the change in force.
+    /// Changes all the directives or none, and puts the change in force. What the operator of a managed server sets
+    /// is refused.
     fn config_set(
         &mut self,
         pairs: &[(&str, &str)],
@@ -189,7 +182,7 @@ pub trait ConfigHost {
         keyspace: &mut Keyspace,
     ) -> Result<(), CommandError>;
 
-    /// Whether there is a configuration file to write what is in force to.
+    /// Whether there is a configuration file to write what is in force to, which is the server's own.
     fn check_config_file(&self) -> Result<(), CommandError>;
 
     /// Sets the counters of INFO to zero.

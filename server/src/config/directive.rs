@@ -544,7 +544,7 @@ const ENCODING: &[Directive] = &[
     .alias("zset-max-ziplist-value"),
 ];
 
-const FLEET: &[Directive] = &[
+pub(super) const FLEET: &[Directive] = &[
     Directive::new(
         "managed",
         AtStart,

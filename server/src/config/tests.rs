@@ -300,3 +300,15 @@ proptest! {
         prop_assert_eq!(loaded.config, config);
     }
 }
+
+#[test]
+fn what_makes_a_server_a_member_is_the_operators() {
+    let owned = |name: &&str| control::directives::concern_of(name).is_some();
+    let free: Vec<&str> = directive::FLEET
+        .iter()
+        .map(|directive| directive.name)
+        .filter(|name| !owned(name))
+        .collect();
+    assert!(free.is_empty(), "users may set {free:?}");
+    assert!(!owned(&"maxmemory"));
+}

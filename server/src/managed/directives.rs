@@ -12,8 +12,8 @@ use sha2::{Digest, Sha256};
 use tonic::Status;
 
 use crate::{
-    command::{CommandError, host::ConfigHost},
-    config::{Config, Demand, Locality, directive},
+    command::host::ConfigHost,
+    config::{Config, Demand, Locality, SetError, directive},
     engine::{Engine, State},
 };
 
@@ -111,14 +111,19 @@ impl Directives {
 
 /// Puts one value in force. The error says why it is not, and whether a restart is the cure.
 fn put(state: &mut State, name: &str, value: &str) -> Result<(), (String, bool)> {
-    let wrong = |error: CommandError| (error.text().trim_start_matches("ERR ").to_owned(), false);
-    let demand = state.core.config_demand(name, value, Locality::Local);
+    let wrong = |error: SetError| {
+        let text = error.to_string();
+        (text.trim_start_matches("ERR ").to_owned(), false)
+    };
+    let demand = state.core.config.demand(name, value, Locality::Local);
     match demand.map_err(wrong)? {
         Demand::Nothing => Ok(()),
-        Demand::Set => state
-            .core
-            .config_set(&[(name, value)], Locality::Local, &mut state.keyspace)
-            .map_err(wrong),
+        Demand::Set => {
+            let changed = state.core.config.with(&[(name, value)], Locality::Local);
+            let changed = changed.map_err(wrong)?;
+            state.core.apply_config(changed, &mut state.keyspace);
+            Ok(())
+        }
         Demand::Restart => Err(("it is read at start only".to_owned(), true)),
     }
 }

@@ -4,6 +4,13 @@
 //! `reconcile::validate`, which checks the same things for objects that were stored before a rule existed.
 //! Limits that only exist to bound the cost of an expression are here too.
 
+use control::directives::{self, Concern};
+
+pub use control::directives::{
+    CONFIG_ADDRESS_RULE, CONFIG_CREDENTIAL_RULE, CONFIG_FILES_RULE, CONFIG_PROCESS_RULE,
+    CONFIG_ROLE_RULE,
+};
+
 /// Most directives in `config`.
 pub const MAX_CONFIG_DIRECTIVES: usize = 128;
 /// Longest value of a directive, in bytes.
@@ -63,28 +70,15 @@ pub const STORAGE_CLASS_CHANGE_RULE: &str = "has(self.storageClassName) == has(o
 /// Volumes do not move between classes.
 pub const STORAGE_CLASS_CHANGE_MESSAGE: &str = "storage.storageClassName cannot be changed, because volumes do not move between classes: set it back, or create a second set and let it copy the data";
 
-/// A list of directives, and the rule that refuses them, from one writing.
-macro_rules! forbidden_directives {
-    ($(#[$doc:meta])* $rule:ident, $list:ident = $first:literal $(, $name:literal)*) => {
-        $(#[$doc])*
-        pub const $rule: &str = concat!("self.all(k, !(k in ['", $first, "'" $(, ", '", $name, "'")*, "]))");
-        const $list: &[&str] = &[$first $(, $name)*];
-    };
-}
-
 /// Why a directive must not be in `config`, and where to set it instead; `None` if it may be there.
 pub fn forbidden_directive(name: &str) -> Option<&'static str> {
-    let groups = [
-        (ADDRESS_DIRECTIVES, CONFIG_ADDRESS_MESSAGE),
-        (FILES_DIRECTIVES, CONFIG_FILES_MESSAGE),
-        (ROLE_DIRECTIVES, CONFIG_ROLE_MESSAGE),
-        (CREDENTIAL_DIRECTIVES, CONFIG_CREDENTIAL_MESSAGE),
-        (PROCESS_DIRECTIVES, CONFIG_PROCESS_MESSAGE),
-    ];
-    groups
-        .into_iter()
-        .find(|(names, _)| names.contains(&name))
-        .map(|(_, message)| message)
+    directives::concern_of(name).map(|concern| match concern {
+        Concern::Address => CONFIG_ADDRESS_MESSAGE,
+        Concern::Files => CONFIG_FILES_MESSAGE,
+        Concern::Role => CONFIG_ROLE_MESSAGE,
+        Concern::Credentials => CONFIG_CREDENTIAL_MESSAGE,
+        Concern::Process => CONFIG_PROCESS_MESSAGE,
+    })
 }
 
 /// See [`CONFIG_LINE_MESSAGE`].
@@ -93,34 +87,14 @@ pub const CONFIG_LINE_RULE: &str = r"self.all(k, !self[k].contains('\n') && !sel
 pub const CONFIG_LINE_MESSAGE: &str = "config values must be a single line: write several arguments in one line, such as save: \"3600 1 300 100\"";
 /// What a directive's name may look like; the API server cannot afford this check, so only the operator makes it.
 pub const CONFIG_NAME_MESSAGE: &str = "config names must be redis.conf directives in lower case, letters, digits and '-' only: write for example repl-backlog-size";
-forbidden_directives! {
-    /// Where members listen. See [`CONFIG_ADDRESS_MESSAGE`].
-    CONFIG_ADDRESS_RULE, ADDRESS_DIRECTIVES = "port", "tls-port", "bind", "bind-source-addr", "unixsocket", "unixsocketperm", "protected-mode", "replica-announce-ip", "replica-announce-port", "slave-announce-ip", "slave-announce-port"
-}
 /// Addresses are fixed.
 pub const CONFIG_ADDRESS_MESSAGE: &str = "config must not set port, bind, unixsocket, protected-mode or the announced addresses, because members listen on 6379 of their pod: remove them, and use spec.services to change how clients reach the set";
-forbidden_directives! {
-    /// Where files are. See [`CONFIG_FILES_MESSAGE`].
-    CONFIG_FILES_RULE, FILES_DIRECTIVES = "dir", "dbfilename", "appenddirname", "appendfilename", "include", "loadmodule", "aclfile", "rdb-del-sync-files"
-}
 /// Files are fixed.
 pub const CONFIG_FILES_MESSAGE: &str = "config must not set dir, the names of data files, include, loadmodule or aclfile, because data belong on the member's volume: remove them, and use spec.storage for where data live";
-forbidden_directives! {
-    /// Who is master. See [`CONFIG_ROLE_MESSAGE`].
-    CONFIG_ROLE_RULE, ROLE_DIRECTIVES = "replicaof", "slaveof", "replica-priority", "slave-priority", "replica-read-only", "slave-read-only", "cluster-enabled"
-}
 /// Roles are the operator's.
 pub const CONFIG_ROLE_MESSAGE: &str = "config must not set replicaof, replica-priority, replica-read-only or cluster-enabled, because the operator assigns the roles: remove them";
-forbidden_directives! {
-    /// Passwords. See [`CONFIG_CREDENTIAL_MESSAGE`].
-    CONFIG_CREDENTIAL_RULE, CREDENTIAL_DIRECTIVES = "requirepass", "masterauth", "masteruser", "primaryauth", "primaryuser", "user"
-}
 /// Credentials are not configuration.
 pub const CONFIG_CREDENTIAL_MESSAGE: &str = "config must not set requirepass, masterauth, masteruser or user, because everybody may read it: put the password into a Secret and name that in spec.auth.clientSecretName or spec.auth.replicationSecretName";
-forbidden_directives! {
-    /// How the process runs. See [`CONFIG_PROCESS_MESSAGE`].
-    CONFIG_PROCESS_RULE, PROCESS_DIRECTIVES = "daemonize", "supervised", "pidfile", "logfile", "syslog-enabled", "syslog-ident", "syslog-facility", "managed", "member-name", "control-port", "control-bind", "control-token-file", "metrics-port", "http-port", "lease", "lease-ms"
-}
 /// How the process runs is the operator's.
 pub const CONFIG_PROCESS_MESSAGE: &str = "config must not set how the process runs or is managed (daemonize, supervised, pidfile, logfile, syslog-*, managed, member-name, control-*, metrics-port, lease): remove them; logs go to standard output";
 

@@ -2,9 +2,11 @@
 
 use std::path::PathBuf;
 
+use control::directives::{self, Concern};
+
 use crate::{
     command::{CommandError, host::ConfigHost},
-    config::{Config, Demand, HostPort, Locality, rewrite, set::Changed},
+    config::{Config, HostPort, Locality, SetError, directive, rewrite, set::Changed},
     engine::{Core, encoding_limits, evict},
     keyspace::Keyspace,
     logging,
@@ -16,22 +18,13 @@ impl ConfigHost for Core {
         self.effective_config().matching(patterns)
     }
 
-    fn config_demand(
-        &self,
-        name: &str,
-        value: &str,
-        client: Locality,
-    ) -> Result<Demand, CommandError> {
-        let demand = self.config.demand(name, value, client);
-        demand.map_err(|error| CommandError::owned(error.to_string()))
-    }
-
     fn config_set(
         &mut self,
         pairs: &[(&str, &str)],
         client: Locality,
         keyspace: &mut Keyspace,
     ) -> Result<(), CommandError> {
+        self.check_owner(pairs)?;
         let changed = self.config.with(pairs, client);
         let changed = changed.map_err(|error| CommandError::owned(error.to_string()))?;
         self.apply_config(changed, keyspace);
@@ -39,6 +32,12 @@ impl ConfigHost for Core {
     }
 
     fn check_config_file(&self) -> Result<(), CommandError> {
+        if self.config.fleet.managed {
+            return Err(CommandError::new(
+                "ERR CONFIG REWRITE is not allowed: the configuration file of this server is written by its operator, \
+                 from spec.config of the RedisReplicaSet",
+            ));
+        }
         self.config_to_write().map(drop)
     }
 
@@ -67,6 +66,28 @@ impl ConfigRewrite {
 }
 
 impl Core {
+    /// Refuses what the operator of a managed server sets itself: a change by a client would undo it.
+    fn check_owner(&self, pairs: &[(&str, &str)]) -> Result<(), CommandError> {
+        if !self.config.fleet.managed {
+            return Ok(());
+        }
+        let owned = pairs.iter().find_map(|(name, _)| {
+            let directive = directive::find(name)?;
+            let concern = directives::concern_of(directive.name)?;
+            Some(((*name).to_owned(), concern))
+        });
+        let Some((name, concern)) = owned else {
+            return Ok(());
+        };
+        let problem = format!(
+            "it is managed by the operator of this server: {}",
+            cure(concern)
+        );
+        Err(CommandError::owned(
+            SetError::Failed { name, problem }.to_string(),
+        ))
+    }
+
     /// What CONFIG REWRITE has to write, and where.
     pub fn config_to_write(&self) -> Result<ConfigRewrite, CommandError> {
         let path = self.config_file.clone();
@@ -120,5 +141,25 @@ impl Core {
             }),
         };
         config
+    }
+}
+
+/// What to do instead of changing a directive of the operator.
+fn cure(concern: Concern) -> &'static str {
+    match concern {
+        Concern::Address => {
+            "members listen where their set says; see spec.services of the RedisReplicaSet"
+        }
+        Concern::Files => {
+            "data belong on the member's volume; see spec.storage of the RedisReplicaSet"
+        }
+        Concern::Role => "it assigns the roles, and the RedisReplicaSet has no field for them",
+        Concern::Credentials => {
+            "passwords come from the Secrets that spec.auth.clientSecretName and \
+             spec.auth.replicationSecretName of the RedisReplicaSet name"
+        }
+        Concern::Process => {
+            "how the process runs is fixed, and the RedisReplicaSet has no field for it"
+        }
     }
 }
