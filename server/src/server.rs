@@ -1,14 +1,21 @@
 //! The whole server: the order in which its parts start and stop.
 //!
-//! Start: data → engine → replication and housekeeping → listeners. Nobody is served before the
-//! data are there. Stop: no new writes → replicas catch up → save → leave.
+//! Start: engine → housekeeping, probes, listeners → data → links to other servers. Until the data are there, which are
+//! loaded beside the engine and put in place at once, clients get `-LOADING` and the probes are answered. Stop: no new
+//! writes → replicas catch up → save → leave; while the data are being loaded: leave.
 
 use std::{
     io,
     net::{SocketAddr, ToSocketAddrs},
     path::PathBuf,
     sync::Arc,
+    thread,
     time::Duration,
+};
+
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::oneshot,
 };
 
 use crate::{
@@ -16,7 +23,7 @@ use crate::{
         effects::{FailedSave, LaggingReplicas, ShutdownMode, ShutdownRequest},
         host::PauseKind,
     },
-    config::{Config, Loaded},
+    config::{self, Config},
     engine::{
         Core, Engine, Shared, clock, cron,
         dropper::Dropper,
@@ -36,7 +43,7 @@ use crate::{
     metrics,
     net::{io_threads, listener},
     persistence::{
-        loader::{self, DatasetSink, ExpiredKeys, LoadError},
+        loader::{DatasetSink, DumpFile, ExpiredKeys, LoadError},
         snapshot::{self, SnapshotError},
     },
     replication::{
@@ -76,6 +83,9 @@ pub enum StartError {
     /// The snapshot cannot be read.
     #[error(transparent)]
     Load(#[from] LoadError),
+    /// The thread that loads ended without a result: a bug.
+    #[error("the thread that loads the dataset has died; its file stays as it is")]
+    LoaderEnded,
     /// The data could not be saved at the end.
     #[error("the dataset could not be saved on shutdown: {0}")]
     Save(#[source] SnapshotError),
@@ -92,22 +102,30 @@ pub enum StartError {
     },
 }
 
-/// A running server.
+/// The end of the load at the start.
+type Loaded = oneshot::Receiver<Result<DatasetOrigin, LoadError>>;
+
+/// A server that answers; its data may not be there yet.
 pub struct Server {
-    /// Its engine.
-    pub engine: Arc<Engine>,
+    engine: Arc<Engine>,
+    loaded: Loaded,
+}
+
+/// A server with its data.
+struct Running {
+    engine: Arc<Engine>,
     /// Its membership of a replica set, where the operator runs it.
     managed: Option<Managed>,
 }
 
 impl Server {
-    /// Starts everything.
-    pub fn start(loaded: Loaded) -> Result<Self, StartError> {
-        let Loaded {
+    /// Starts to answer, and to load the dataset.
+    pub fn start(startup: config::Loaded) -> Result<Self, StartError> {
+        let config::Loaded {
             config,
             file,
             notes,
-        } = loaded;
+        } = startup;
         for note in notes {
             tracing::warn!("{note}");
         }
@@ -122,7 +140,6 @@ impl Server {
         }
         let listeners = bind_all(&config, config.net.port)?;
         let metrics = bind_all(&config, config.net.metrics_port)?;
-        let threads = config.net.io_threads as usize;
         let mut users = Users::default();
         users.set_requirepass(config.security.requirepass.as_bytes());
         managed::admit_replication_user(&mut users, &config);
@@ -140,22 +157,14 @@ impl Server {
             config_file: file,
             config,
         };
-        let keyspace = Keyspace::new(core.config.memory.databases, rand::random());
-        let mut keyspace = keyspace;
+        let mut keyspace = Keyspace::new(core.config.memory.databases, rand::random());
         prepare(&mut keyspace, &mut core);
         let engine = Engine::new(keyspace, core, rand::random());
-        let dataset = load(&engine)?;
-        let managed = start_managed(&engine, dataset)?;
-        let walker = snapshot::start(engine.clone()).map_err(StartError::Thread)?;
-        link::start(engine.clone()).map_err(StartError::Thread)?;
-        io_threads::spawn("cron".to_owned(), cron::run(engine.clone()))
-            .map_err(StartError::Thread)?;
-        if !metrics.is_empty() {
-            let source = Arc::new(EngineSource(engine.clone()));
-            metrics::http::start(metrics, source).map_err(StartError::Thread)?;
-        }
-        io_threads::start(&engine, listeners, threads, walker.run()).map_err(StartError::Thread)?;
-        Ok(Self { engine, managed })
+        take_first_role(&engine);
+        // Before anybody is served, so that a command never sees the empty dataset before the loaded one.
+        let loaded = begin_load(&engine)?;
+        serve(&engine, listeners, metrics).map_err(StartError::Thread)?;
+        Ok(Self { engine, loaded })
     }
 
     /// Serves until SIGTERM, SIGINT or SHUTDOWN, then ends in good order.
@@ -165,28 +174,69 @@ impl Server {
             .build()
             .map_err(StartError::Thread)?;
         runtime.block_on(async {
-            use tokio::signal::unix::{SignalKind, signal};
-            let mut terminate = signal(SignalKind::terminate()).map_err(StartError::Thread)?;
-            let mut interrupt = signal(SignalKind::interrupt()).map_err(StartError::Thread)?;
-            loop {
-                tokio::select! {
-                    _ = terminate.recv() => tracing::info!("SIGTERM received, shutting down"),
-                    _ = interrupt.recv() => tracing::info!("SIGINT received, shutting down"),
-                    () = self.engine.shared.shutdown.notified() => tracing::info!("SHUTDOWN asked for"),
+            let mut order = EndOrder::new(self.engine.clone()).map_err(StartError::Thread)?;
+            let dataset = tokio::select! {
+                dataset = self.loaded => dataset.map_err(|_| StartError::LoaderEnded)??,
+                () = order.given() => {
+                    tracing::info!("leaving while the dataset is being loaded: its file stays as it is");
+                    return Ok(());
                 }
-                if let Some(managed) = &self.managed {
-                    managed.leave().await;
-                }
-                match self.end().await? {
-                    Ended::Yes => break,
-                    Ended::CalledOff => self.stay().await,
-                }
-            }
-            if let Some(managed) = &self.managed {
-                managed.exited_cleanly().await;
-            }
-            Ok(())
+            };
+            let running = Running::start(self.engine, dataset)?;
+            running.until_ordered_to_end(order).await
         })
+    }
+}
+
+/// Who may end the server: signals, and SHUTDOWN.
+struct EndOrder {
+    engine: Arc<Engine>,
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl EndOrder {
+    fn new(engine: Arc<Engine>) -> io::Result<Self> {
+        Ok(Self {
+            engine,
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    /// Waits for the next one.
+    async fn given(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => tracing::info!("SIGTERM received, shutting down"),
+            _ = self.interrupt.recv() => tracing::info!("SIGINT received, shutting down"),
+            () = self.engine.shared.shutdown.notified() => tracing::info!("SHUTDOWN asked for"),
+        }
+    }
+}
+
+impl Running {
+    /// The data are there: other servers may be talked to.
+    fn start(engine: Arc<Engine>, dataset: DatasetOrigin) -> Result<Self, StartError> {
+        let managed = start_managed(&engine, dataset)?;
+        link::start(engine.clone()).map_err(StartError::Thread)?;
+        Ok(Self { engine, managed })
+    }
+
+    async fn until_ordered_to_end(self, mut order: EndOrder) -> Result<(), StartError> {
+        loop {
+            order.given().await;
+            if let Some(managed) = &self.managed {
+                managed.leave().await;
+            }
+            match self.end().await? {
+                Ended::Yes => break,
+                Ended::CalledOff => self.stay().await,
+            }
+        }
+        if let Some(managed) = &self.managed {
+            managed.exited_cleanly().await;
+        }
+        Ok(())
     }
 
     /// The end in good order: no more writes, replicas catch up, the data are saved.
@@ -294,42 +344,81 @@ enum Ended {
     CalledOff,
 }
 
-/// Loads the snapshot in `dir`, if there is one. What it says of the replication history is taken
-/// over, so that a restart costs a partial synchronization only.
-fn load(engine: &Engine) -> Result<DatasetOrigin, StartError> {
+/// The role before anything is known of other servers. Taken before the data are there, so that their history is not
+/// taken for a master's, and before clients are, so that no write is accepted that a master would not know.
+fn take_first_role(engine: &Engine) {
     let mut state = engine.lock();
-    if state.core.config.fleet.managed {
-        // Before the data are there, so that their history is not taken for a master's.
-        state.core.replication.await_master(clock::monotonic_ms());
+    let core = &mut state.core;
+    if core.config.fleet.managed {
+        managed::shut_gate(&core.shared);
+        core.replication.await_master(clock::monotonic_ms());
     }
-    if let Some(master) = state.core.config.replication.replica_of.clone() {
-        state
-            .core
-            .replication
-            .follow(master.host, master.port, clock::monotonic_ms());
+    if let Some(master) = core.config.replication.replica_of.clone() {
+        let now_ms = clock::monotonic_ms();
+        core.replication.follow(master.host, master.port, now_ms);
     }
-    let path = PathBuf::from(&state.core.config.persistence.db_file_name);
-    // The data will be larger than the file: those need not wait until they have grown.
-    huge_pages::permit_for(std::fs::metadata(&path).map_or(0, |file| file.len()));
-    let sink = DatasetSink::new(
-        state.keyspace.empty_like(),
-        clock::unix_ms(),
-        ExpiredKeys::Keep,
-    );
-    let limits = state.core.encoding_limits;
-    let Some(dataset) = loader::load_file(&path, &limits, sink)? else {
-        return Ok(DatasetOrigin::Nowhere);
+}
+
+/// Starts what answers: commands, probes and the periodic work.
+fn serve(
+    engine: &Arc<Engine>,
+    listeners: Vec<std::net::TcpListener>,
+    metrics: Vec<std::net::TcpListener>,
+) -> io::Result<()> {
+    let threads = engine.lock().core.config.net.io_threads as usize;
+    let walker = snapshot::start(engine.clone())?;
+    io_threads::spawn("cron".to_owned(), cron::run(engine.clone()))?;
+    if !metrics.is_empty() {
+        metrics::http::start(metrics, Arc::new(EngineSource(engine.clone())))?;
+    }
+    io_threads::start(engine, listeners, threads, walker.run())
+}
+
+/// Begins to load the snapshot in `dir`, if there is one, on a thread of its own.
+fn begin_load(engine: &Arc<Engine>) -> Result<Loaded, StartError> {
+    let (done, loaded) = oneshot::channel();
+    let path = PathBuf::from(&engine.lock().core.config.persistence.db_file_name);
+    let Some(file) = DumpFile::open(&path)? else {
+        let _receiver_is_there = done.send(Ok(DatasetOrigin::Nowhere));
+        return Ok(loaded);
     };
+    let loading = &engine.shared.loading;
+    loading.begin(clock::unix_ms() / 1000, file.bytes());
+    let engine = engine.clone();
+    thread::Builder::new()
+        .name("load".to_owned())
+        .spawn(move || {
+            let result = load(&engine, file).map(|()| DatasetOrigin::Disk);
+            // Without a receiver the server is leaving.
+            let _receiver_may_be_gone = done.send(result);
+        })
+        .map_err(StartError::Thread)?;
+    Ok(loaded)
+}
+
+/// Loads the snapshot aside and puts it in place. What it says of the replication history is taken over, so that a
+/// restart costs a partial synchronization only.
+fn load(engine: &Engine, file: DumpFile) -> Result<(), LoadError> {
+    // The data will be larger than the file: those need not wait until they have grown.
+    huge_pages::permit_for(file.bytes());
+    let (empty, limits) = {
+        let state = engine.lock();
+        (state.keyspace.empty_like(), state.core.encoding_limits)
+    };
+    let sink = DatasetSink::new(empty, clock::unix_ms(), ExpiredKeys::Keep);
+    let loading = &engine.shared.loading;
+    let dataset = file.load(&limits, sink, |bytes| loading.advance(bytes))?;
     let keys = dataset.keyspace.len();
+    let mut state = engine.lock();
     state.keyspace.replace_data(dataset.keyspace);
     if let (Some(id), Some(offset)) = (dataset.facts.id, dataset.facts.offset) {
-        state
-            .core
-            .replication
-            .restore(id, offset, dataset.facts.stream_db);
+        let stream_db = dataset.facts.stream_db;
+        state.core.replication.restore(id, offset, stream_db);
     }
-    tracing::info!(keys, path = %path.display(), "the dataset is loaded");
-    Ok(DatasetOrigin::Disk)
+    loading.end();
+    state.finish_batch();
+    tracing::info!(keys, "the dataset is loaded");
+    Ok(())
 }
 
 /// Makes the server a member of its replica set, if the operator runs it.

@@ -4,15 +4,18 @@ use std::{
     fs,
     io::{Read, Write},
     net::TcpStream,
+    os::unix::fs::FileTypeExt,
     process::Command,
+    time::Duration,
 };
 
 use anyhow::Result;
 use redfleet_tests::{
-    client::{as_text, encode},
-    servers::{Program, Server, free_port},
+    client::{Client, as_text, encode},
+    servers::{Program, Server, eventually, free_port},
 };
 use redis::Value;
+use tempfile::TempDir;
 
 fn server(options: &[&str]) -> Result<Server> {
     Server::start(Program::Redfleet, options)
@@ -380,5 +383,141 @@ fn a_snapshot_that_nobody_reads_any_more_does_not_hinder_the_next() -> Result<()
     let mut loaded = loaded.client()?;
     assert_eq!(loaded.text("DBSIZE")?, VALUES.to_string());
     assert_eq!(loaded.text("GET key:0")?, "changed");
+    Ok(())
+}
+
+/// A server whose dataset is a pipe: it has as much of it as the test has written.
+struct SlowStart {
+    server: Server,
+    folder: TempDir,
+    pipe: fs::File,
+    metrics: u16,
+}
+
+impl SlowStart {
+    fn new() -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let path = folder.path().join("dump.rdb");
+        let made = Command::new("mkfifo").arg(&path).status()?;
+        anyhow::ensure!(made.success(), "mkfifo: {made}");
+        let metrics = free_port()?;
+        let dir = folder.path().to_string_lossy();
+        let options = ["--dir", &dir, "--metrics-port", &metrics.to_string()];
+        let options = [&options[..], &["--save", "1 1"]].concat();
+        let server = Server::spawn(Program::Redfleet, &options)?;
+        // Waits until the server has opened the other end.
+        let pipe = fs::OpenOptions::new().write(true).open(path)?;
+        Ok(Self {
+            server,
+            folder,
+            pipe,
+            metrics,
+        })
+    }
+
+    fn client(&self) -> Result<Client> {
+        eventually("a connection", Duration::from_secs(10), || {
+            Ok(self.server.client().ok())
+        })
+    }
+
+    fn probe(&self, path: &str) -> Result<String> {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.metrics))?;
+        write!(
+            stream,
+            "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+        )?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer)
+    }
+}
+
+const LOADING: &str = "(error) LOADING Redis is loading the dataset in memory";
+
+#[test]
+fn a_server_answers_while_it_loads_its_dataset() -> Result<()> {
+    let dump = {
+        let writer = server(&[])?;
+        let mut client = writer.client()?;
+        for n in 0..2000 {
+            client.call(&["SET", &format!("key:{n}"), &"x".repeat(100)])?;
+        }
+        assert_eq!(client.text("CONFIG SET rdbcompression no")?, "OK");
+        assert_eq!(client.text("SAVE")?, "OK");
+        fs::read(writer.folder().join("dump.rdb"))?
+    };
+    let mut start = SlowStart::new()?;
+    let (first, rest) = dump.split_at(dump.len() - 1000);
+    start.pipe.write_all(first)?;
+    let mut client = start.client()?;
+    for command in [
+        "GET key:0",
+        "DBSIZE",
+        "SET k v",
+        "PING",
+        "BGSAVE",
+        "PSYNC ? -1",
+    ] {
+        assert_eq!(client.text(command)?, LOADING, "{command}");
+    }
+    for command in ["WATCH key:0", "CONFIG SET timeout 0", "MULTI", "DISCARD"] {
+        assert_eq!(client.text(command)?, "OK", "{command}");
+    }
+    assert_eq!(client.text("MULTI")?, "OK");
+    assert_eq!(client.text("GET key:0")?, LOADING);
+    assert!(client.text("EXEC")?.contains("EXECABORT"));
+    let info = client.text("INFO persistence")?;
+    for field in [
+        "loading:1\r\n",
+        "loading_start_time:",
+        "loading_loaded_bytes:",
+        "loading_eta_seconds:",
+    ] {
+        assert!(info.contains(field), "{field}: {info}");
+    }
+    assert!(start.probe("/livez")?.starts_with("HTTP/1.1 200"));
+    let ready = start.probe("/readyz")?;
+    assert!(
+        ready.starts_with("HTTP/1.1 503") && ready.contains("loading the dataset"),
+        "{ready}"
+    );
+    assert_eq!(client.text("WATCH key:0")?, "OK");
+    assert_eq!(client.text("MULTI")?, "OK");
+    start.pipe.write_all(rest)?;
+    drop(std::mem::replace(&mut start.pipe, tempfile::tempfile()?));
+    start.client()?.until("PING", |reply| reply == "PONG")?;
+    assert_eq!(client.text("GET key:0")?, "QUEUED");
+    assert_eq!(
+        client.run("EXEC")?,
+        Value::Nil,
+        "the key has come meanwhile"
+    );
+    assert_eq!(client.text("DBSIZE")?, "2000");
+    assert_eq!(client.info("persistence", "loading")?, "0");
+    assert!(start.probe("/readyz")?.starts_with("HTTP/1.1 200"));
+    Ok(())
+}
+
+/// Whoever saved then would replace the data by nothing.
+#[test]
+fn a_server_that_is_ended_while_it_loads_leaves_its_file_alone() -> Result<()> {
+    for order in ["SIGTERM", "SHUTDOWN SAVE"] {
+        let mut start = SlowStart::new()?;
+        start.pipe.write_all(b"REDIS0010")?;
+        let mut client = start.client()?;
+        assert_eq!(client.text("GET k")?, LOADING);
+        // Longer than the save point's second.
+        std::thread::sleep(Duration::from_millis(1500));
+        match order {
+            "SIGTERM" => assert!(start.server.terminate()?),
+            shutdown => {
+                client.send_raw(format!("{shutdown}\r\n").as_bytes())?;
+                assert!(start.server.wait_for_end()?);
+            }
+        }
+        let kind = fs::metadata(start.folder.path().join("dump.rdb"))?.file_type();
+        assert!(kind.is_fifo(), "{order}: {kind:?}");
+    }
     Ok(())
 }

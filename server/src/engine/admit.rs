@@ -1,5 +1,5 @@
 //! Every gate a request passes before it runs: known, arity, authentication, failed saves, enough
-//! replicas, read-only, lease, loading, stale, memory, pause. EXEC is judged by what it queued, too.
+//! replicas, read-only, loading, lease, stale, memory, pause. EXEC is judged by what it queued, too.
 
 use resp::Args;
 
@@ -153,18 +153,15 @@ impl State {
     }
 
     fn check_state(&self, flags: Flags) -> Result<(), CommandError> {
-        if self
-            .core
-            .shared
-            .serve_until_ms
-            .has_lapsed(clock::monotonic_ms)
-            == Lease::Lapsed
+        let shared = &self.core.shared;
+        // A managed server has no lease before it has its data: it tells which of the two is missing.
+        if shared.loading.is_running() && !flags.contains(Flags::LOADING) {
+            return Err(LOADING);
+        }
+        if shared.serve_until_ms.has_lapsed(clock::monotonic_ms) == Lease::Lapsed
             && !flags.contains(Flags::STALE)
         {
             return Err(NO_LEASE);
-        }
-        if self.core.shared.is_loading() && !flags.contains(Flags::LOADING) {
-            return Err(LOADING);
         }
         if self.core.replication.is_stale(&self.core.config) && !flags.contains(Flags::STALE) {
             return Err(MASTER_DOWN);

@@ -77,7 +77,10 @@ fn housekeeping(engine: &Engine) {
     let memory = state.keyspace.memory_mut().refresh(now_ms);
     huge_pages::permit_for(memory.allocated);
     state.core.sample_rates();
-    snapshot::check_save_points(&mut state.core, now_ms / 1000);
+    // A save before the data are there would replace the file they come from by nothing.
+    if !state.core.shared.loading.is_running() {
+        snapshot::check_save_points(&mut state.core, now_ms / 1000);
+    }
     let managed = state.core.config.fleet.managed;
     let config = &state.core.config.replication;
     // The id of a managed server's history carries its term: it never gets another by itself.

@@ -135,7 +135,7 @@ impl Core {
     fn persistence_facts(&self, now_ms: i64) -> PersistenceFacts {
         let saving = &self.saving;
         PersistenceFacts {
-            loading: self.shared.is_loading(),
+            loading: self.shared.loading.facts(now_ms / 1000),
             changes: self.stats.dirty,
             running_s: match saving.running {
                 Running::No => None,
@@ -273,7 +273,7 @@ impl metrics::Source for EngineSource {
             return Health::Bad("the engine does not respond".to_owned());
         };
         let shared = &state.core.shared;
-        if shared.is_loading() {
+        if shared.loading.is_running() {
             return Health::Bad("loading the dataset".to_owned());
         }
         if shared.serve_until_ms.has_lapsed(clock::monotonic_ms) == Lease::Lapsed {

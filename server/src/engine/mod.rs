@@ -24,6 +24,7 @@ pub mod facts;
 mod failover;
 mod host;
 pub mod huge_pages;
+pub mod loading;
 pub mod pause;
 pub mod saving;
 pub mod stats;
@@ -34,7 +35,7 @@ use std::{
     path::PathBuf,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering},
     },
 };
 
@@ -120,8 +121,8 @@ pub struct Shared {
     pub clients: clients::Registry,
     /// How much input a client may send.
     pub input_limits: InputLimits,
-    /// A dataset is being loaded.
-    pub loading: AtomicBool,
+    /// The load of the dataset at the start.
+    pub loading: loading::Loading,
     /// A managed server may serve clients only until this moment of the monotonic clock (ms since
     /// start, `clock::monotonic_ms`); `i64::MAX` where no lease applies.
     pub serve_until_ms: ServeUntil,
@@ -292,11 +293,6 @@ impl State {
 }
 
 impl Shared {
-    /// Whether a dataset is being loaded.
-    pub fn is_loading(&self) -> bool {
-        self.loading.load(Ordering::Acquire)
-    }
-
     /// Asks `main` to end the server. The first request counts.
     pub fn request_shutdown(&self, request: ShutdownRequest) {
         self.shutdown_request.lock().get_or_insert(request);

@@ -45,7 +45,7 @@ use tokio::sync::oneshot;
 
 use crate::{
     config::Config,
-    engine::{Engine, clock},
+    engine::{Engine, Shared, clock},
 };
 
 use agent::{Agent, Command, Sender};
@@ -102,8 +102,14 @@ fn announced_host(config: &Config) -> String {
     }
 }
 
+/// Shuts the gate of a server that will be a member. To be called before it listens, long before
+/// [`Managed::start`]: its data may take minutes to load.
+pub fn shut_gate(shared: &Shared) {
+    shared.serve_until_ms.set(port::SHUT_MS);
+}
+
 impl Managed {
-    /// Starts the member. The engine has loaded its data and serves nobody yet; it comes out of
+    /// Starts the member. The engine has loaded its data and the gate is shut; it comes out of
     /// this as a replica that has not been told its master.
     pub fn start(
         engine: &Arc<Engine>,

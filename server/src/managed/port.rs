@@ -23,7 +23,7 @@ use crate::{
 /// How long the agent waits for the engine's lock where it can do without an answer.
 const PATIENCE: Duration = Duration::from_millis(20);
 /// A gate that is shut: no instant of the clock is before it.
-const SHUT_MS: i64 = 0;
+pub(super) const SHUT_MS: i64 = 0;
 /// A gate that stays open.
 const OPEN_MS: i64 = i64::MAX;
 /// What a new master appends first, so that it holds data of its own term.

@@ -81,8 +81,8 @@ pub struct MemoryFacts {
 /// Snapshots.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct PersistenceFacts {
-    /// A dataset is being loaded.
-    pub loading: bool,
+    /// The load of the dataset at the start, while it goes on.
+    pub loading: Option<LoadFacts>,
     /// Changes since the last good snapshot.
     pub changes: u64,
     /// Seconds the running snapshot has taken so far.
@@ -95,6 +95,19 @@ pub struct PersistenceFacts {
     pub last_duration_s: i64,
     /// Snapshots since the start.
     pub saves: u64,
+}
+
+/// A dataset that is being loaded from a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LoadFacts {
+    /// Unix seconds of the beginning.
+    pub since_s: i64,
+    /// Seconds since then.
+    pub elapsed_s: u64,
+    /// Bytes read of the file.
+    pub loaded_bytes: u64,
+    /// Bytes of the file.
+    pub total_bytes: u64,
 }
 
 /// Counters.

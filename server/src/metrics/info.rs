@@ -5,7 +5,9 @@
 
 use std::fmt::Write;
 
-use super::facts::{Facts, LinkFacts, MemoryFacts, PersistenceFacts, ReplicationFacts, StatFacts};
+use super::facts::{
+    Facts, LinkFacts, LoadFacts, MemoryFacts, PersistenceFacts, ReplicationFacts, StatFacts,
+};
 use super::process;
 use crate::REDIS_VERSION;
 
@@ -248,7 +250,11 @@ fn push_allocator(text: &mut String, memory: &MemoryFacts, rss: u64) {
 
 fn persistence(persistence: &PersistenceFacts) -> String {
     let mut text = String::from("# Persistence\n");
-    push(&mut text, "loading", u8::from(persistence.loading));
+    push(
+        &mut text,
+        "loading",
+        u8::from(persistence.loading.is_some()),
+    );
     push(&mut text, "async_loading", 0);
     push(&mut text, "current_cow_size", 0);
     push(
@@ -286,7 +292,33 @@ fn persistence(persistence: &PersistenceFacts) -> String {
     push(&mut text, "aof_current_rewrite_time_sec", -1);
     push(&mut text, "aof_last_bgrewrite_status", "ok");
     push(&mut text, "aof_last_write_status", "ok");
+    if let Some(loading) = persistence.loading {
+        push_load(&mut text, loading);
+    }
     text
+}
+
+fn push_load(text: &mut String, loading: LoadFacts) {
+    let LoadFacts {
+        since_s,
+        elapsed_s,
+        loaded_bytes,
+        total_bytes,
+    } = loading;
+    push(text, "loading_start_time", since_s);
+    push(text, "loading_total_bytes", total_bytes);
+    push(text, "loading_loaded_bytes", loaded_bytes);
+    let percent = loaded_bytes as f64 * 100.0 / total_bytes.max(1) as f64;
+    push(text, "loading_loaded_perc", format!("{percent:.2}"));
+    // In the first second nothing is known of the pace: Redis guesses as much.
+    let eta_s = match elapsed_s {
+        0 => 1,
+        elapsed => {
+            let left = total_bytes.saturating_sub(loaded_bytes);
+            elapsed.saturating_mul(left) / (loaded_bytes + 1)
+        }
+    };
+    push(text, "loading_eta_seconds", eta_s);
 }
 
 fn ok_or_err(ok: bool) -> &'static str {

@@ -137,7 +137,7 @@ const GAUGES: &[Figure] = &[
         |f| f.process.rss_bytes as f64 / f.memory.allocated.max(1) as f64,
     ),
     ("loading_dump_file", "A dataset is being loaded.", |f| {
-        yes(f.persistence.loading)
+        yes(f.persistence.loading.is_some())
     }),
     (
         "rdb_changes_since_last_save",

@@ -6,7 +6,7 @@
 
 use std::{
     fs::File,
-    io,
+    io::{self, Read},
     path::{Path, PathBuf},
 };
 
@@ -166,27 +166,69 @@ pub enum LoadError {
     },
 }
 
-/// Loads the snapshot at `path`; `None` where there is no such file.
-pub fn load_file(
-    path: &Path,
-    limits: &EncodingLimits,
-    mut sink: DatasetSink,
-) -> Result<Option<Dataset>, LoadError> {
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(source) => {
-            return Err(LoadError::Open {
-                path: path.to_owned(),
-                source,
-            });
-        }
-    };
-    let summary = decode::load(&mut Reader::new(file), limits, &mut sink).map_err(|source| {
-        LoadError::Load {
+/// The snapshot of the last run, opened.
+pub struct DumpFile {
+    path: PathBuf,
+    file: File,
+    bytes: u64,
+}
+
+impl DumpFile {
+    /// Opens the snapshot at `path`; `None` where there is no such file.
+    pub fn open(path: &Path) -> Result<Option<Self>, LoadError> {
+        let failed = |source| LoadError::Open {
             path: path.to_owned(),
             source,
+        };
+        let file = match File::open(path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(failed(source)),
+        };
+        let bytes = file.metadata().map_err(failed)?.len();
+        Ok(Some(Self {
+            path: path.to_owned(),
+            file,
+            bytes,
+        }))
+    }
+
+    /// Its length.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Loads it. `advance` is told of each piece of the file that was read, in bytes.
+    pub fn load(
+        self,
+        limits: &EncodingLimits,
+        mut sink: DatasetSink,
+        advance: impl FnMut(u64),
+    ) -> Result<Dataset, LoadError> {
+        let source = Observed {
+            source: self.file,
+            advance,
+        };
+        match decode::load(&mut Reader::new(source), limits, &mut sink) {
+            Ok(summary) => Ok(sink.finish(summary)),
+            Err(source) => Err(LoadError::Load {
+                path: self.path,
+                source,
+            }),
         }
-    })?;
-    Ok(Some(sink.finish(summary)))
+    }
+}
+
+/// A source that tells how much was read from it.
+struct Observed<R, F> {
+    source: R,
+    advance: F,
+}
+
+impl<R: Read, F: FnMut(u64)> Read for Observed<R, F> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.source.read(buffer)?;
+        (self.advance)(count as u64);
+        Ok(count)
+    }
 }

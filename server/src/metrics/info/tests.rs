@@ -129,3 +129,36 @@ fn sizes_for_people() {
     assert_eq!(human(966_024), "943.38K");
     assert_eq!(human(25_276_510_208), "23.54G");
 }
+
+#[test]
+fn a_load_shows_its_progress_as_redis_does() {
+    let shown = |elapsed_s| {
+        let loading = LoadFacts {
+            since_s: 1_700_000_000,
+            elapsed_s,
+            loaded_bytes: 999,
+            total_bytes: 3999,
+        };
+        let persistence = PersistenceFacts {
+            loading: Some(loading),
+            ..PersistenceFacts::default()
+        };
+        let facts = Facts {
+            persistence,
+            ..Facts::default()
+        };
+        render(&facts, &["persistence"])
+    };
+    let text = shown(10);
+    for (name, value) in [
+        ("loading", "1"),
+        ("loading_start_time", "1700000000"),
+        ("loading_total_bytes", "3999"),
+        ("loading_loaded_bytes", "999"),
+        ("loading_loaded_perc", "24.98"),
+        ("loading_eta_seconds", "30"),
+    ] {
+        assert_eq!(field(&text, name), Some(value), "{name}");
+    }
+    assert_eq!(field(&shown(0), "loading_eta_seconds"), Some("1"));
+}
