@@ -166,8 +166,15 @@ pub struct ReplicationConfig {
     pub announced: bool,
     /// Refuse writes with fewer good replicas than this.
     pub min_replicas_to_write: u32,
-    /// A replica is good if it acknowledged within this time.
+    /// A replica is good if it acknowledged within this time; zero accepts writes without asking.
     pub min_replicas_max_lag: Duration,
+}
+
+impl ReplicationConfig {
+    /// Whether writes need good replicas: either directive switches the check off by zero.
+    pub fn wants_good_replicas(&self) -> bool {
+        self.min_replicas_to_write > 0 && !self.min_replicas_max_lag.is_zero()
+    }
 }
 
 impl std::fmt::Debug for ReplicationConfig {

@@ -182,7 +182,7 @@ impl Core {
             offset: replica.acked,
             lag_s: seconds(monotonic_ms - replica.acked_ms),
         });
-        let wants_good = self.config.replication.min_replicas_to_write > 0;
+        let wants_good = self.config.replication.wants_good_replicas();
         ReplicationFacts {
             link: match replication.role() {
                 Role::Master => None,

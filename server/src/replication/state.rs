@@ -354,7 +354,7 @@ impl Replication {
         config: &Config,
         monotonic_ms: impl FnOnce() -> i64,
     ) -> bool {
-        if config.replication.min_replicas_to_write == 0 || self.role != Role::Master {
+        if !config.replication.wants_good_replicas() || self.role != Role::Master {
             return true;
         }
         self.good_replicas(config, monotonic_ms())
