@@ -430,7 +430,11 @@ impl Sender {
                         self.acknowledge(parser.args(&unread[at..]));
                         at += consumed;
                     }
-                    Ok(Parsed::Skip { consumed }) => at += consumed,
+                    // A replica that loads its snapshot says no more than that it lives.
+                    Ok(Parsed::Skip { consumed }) => {
+                        self.note_alive();
+                        at += consumed;
+                    }
                     Ok(Parsed::Incomplete { .. }) => break,
                     Err(error) => return Err(LinkError::Protocol(error.message().into_owned())),
                 }
@@ -446,6 +450,13 @@ impl Sender {
     /// `REPLCONF ACK offset [FACK offset]`; anything else on this link is ignored.
     fn acknowledge(&self, args: resp::Args<'_>) {
         let is = |i: usize, word: &str| {
+    fn note_alive(&self) {
+        let mut state = self.engine.lock();
+        if let Some(replica) = state.core.replication.replica_mut(self.handle.id) {
+            replica.acked_ms = clock::monotonic_ms();
+        }
+    }
+
             args.get(i)
                 .is_some_and(|a| crate::command::args::is(a, word))
         };

@@ -166,7 +166,7 @@ pub struct Replica {
     pub position: u64,
     /// Bytes acknowledged.
     pub acked: u64,
-    /// Monotonic ms of the last acknowledgement.
+    /// Monotonic ms of the last acknowledgement, or newline of a replica that still loads.
     pub acked_ms: i64,
     /// Wakes its sender.
     pub wake: Arc<Notify>,
