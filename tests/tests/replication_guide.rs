@@ -134,6 +134,10 @@ fn replicaof_and_slaveof_change_the_role_at_run_time() -> anyhow::Result<()> {
             "OK"
         );
         replicated(&other, "k", "v")?;
+        assert_eq!(
+            client.text(&format!("{command} 127.0.0.1 {}", master.port))?,
+            "OK Already connected to specified master"
+        );
         assert_eq!(client.text(&format!("{command} NO ONE"))?, "OK");
         assert_eq!(client.text("SET own 1")?, "OK");
     }

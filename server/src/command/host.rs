@@ -104,10 +104,19 @@ pub trait SavingHost {
     fn check_not_saving(&self) -> Result<(), CommandError>;
 }
 
+/// What an order to follow or to lead has changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RoleChange {
+    /// The role or the master is another one now.
+    Made,
+    /// It was so already.
+    None,
+}
+
 /// Roles and replicas.
 pub trait ReplicationHost {
     /// Follows another server, or (`None`) becomes a master.
-    fn replica_of(&mut self, master: Option<(&str, u16)>) -> Result<(), CommandError>;
+    fn replica_of(&mut self, master: Option<(&str, u16)>) -> Result<RoleChange, CommandError>;
 
     /// What ROLE shows.
     fn role(&self) -> RoleView;

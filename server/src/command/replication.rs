@@ -9,7 +9,7 @@ use super::{
     args::{self, is},
     effects::{Failover, Next, PsyncRequest},
     error::CommandResult,
-    host::{AtDeadline, FailoverRequest, RoleView},
+    host::{AtDeadline, FailoverRequest, RoleChange, RoleView},
     session::{ReplicaHello, Switch},
 };
 
@@ -94,8 +94,10 @@ fn replicaof(cx: &mut Context<'_>, args: Args<'_>) -> CommandResult {
     let port = port.ok_or(CommandError::new("ERR Invalid master port"))?;
     let host =
         std::str::from_utf8(&args[1]).map_err(|_| CommandError::new("ERR Invalid master host"))?;
-    cx.host.replica_of(Some((host, port)))?;
-    cx.reply.ok();
+    match cx.host.replica_of(Some((host, port)))? {
+        RoleChange::Made => cx.reply.ok(),
+        RoleChange::None => cx.reply.simple("OK Already connected to specified master"),
+    }
     Ok(())
 }
 

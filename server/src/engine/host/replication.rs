@@ -3,7 +3,7 @@
 use crate::{
     command::{
         CommandError,
-        host::{FailoverRequest, ReplicationHost, RoleView},
+        host::{FailoverRequest, ReplicationHost, RoleChange, RoleView},
     },
     engine::{Core, clock},
     replication::{
@@ -14,7 +14,7 @@ use crate::{
 };
 
 impl ReplicationHost for Core {
-    fn replica_of(&mut self, master: Option<(&str, u16)>) -> Result<(), CommandError> {
+    fn replica_of(&mut self, master: Option<(&str, u16)>) -> Result<RoleChange, CommandError> {
         if self.config.fleet.managed {
             return Err(CommandError::new(
                 "ERR REPLICAOF is not allowed: the role of this server is managed by its operator",
@@ -26,13 +26,13 @@ impl ReplicationHost for Core {
             ));
         }
         match (master, self.replication.role()) {
-            (None, Role::Master) => return Ok(()),
+            (None, Role::Master) => return Ok(RoleChange::None),
             (None, Role::Replica(_)) => {
                 self.replication.promote(None);
                 tracing::info!("this server is a master now (REPLICAOF NO ONE)");
             }
             (Some((host, port)), Role::Replica(now)) if now.host == host && now.port == port => {
-                return Ok(());
+                return Ok(RoleChange::None);
             }
             (Some((host, port)), Role::Master | Role::Replica(_)) => {
                 self.replication
@@ -41,7 +41,7 @@ impl ReplicationHost for Core {
             }
         }
         self.role_changed();
-        Ok(())
+        Ok(RoleChange::Made)
     }
 
     fn role(&self) -> RoleView {
