@@ -1,10 +1,10 @@
 //! Replication both ways with real Redis and Valkey: full syncs of mixed data while writes go on,
 //! links cut and back, chains, restarts. Each test names the peer it ran with when it fails.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use redfleet_tests::{
-    client::Client,
+    client::{Client, as_text},
     dataset::{digest, fill},
     servers::{Program, Server, eventually},
 };
@@ -358,5 +358,121 @@ fn a_password_of_the_master_is_used_and_a_wrong_one_costs_nothing() -> anyhow::R
     r.text("CONFIG SET masterauth secret")?;
     eventually("the link", SYNC_DEADLINE, || offset(&mut r))?;
     assert_eq!(r.text("GET k")?, "v");
+    Ok(())
+}
+
+#[test]
+fn a_lag_of_zero_switches_the_check_off() -> anyhow::Result<()> {
+    let options = [
+        "--min-replicas-to-write",
+        "1",
+        "--min-replicas-max-lag",
+        "0",
+    ];
+    for program in [Program::Redfleet, Program::Redis] {
+        let server = Server::start(program, &options)?;
+        let mut client = server.client()?;
+        assert_eq!(client.text("SET k v")?, "OK", "{program:?}");
+        let info = client.text("INFO replication")?;
+        assert!(!info.contains("min_slaves_good_slaves"), "{info}");
+    }
+    Ok(())
+}
+
+/// A client that asks for a snapshot as a replica does, and reads only the answer's beginning.
+fn ask_for_snapshot(master: &Server, capability: &str) -> anyhow::Result<Client> {
+    let mut replica = master.client()?;
+    replica.call(&["REPLCONF", "capa", capability])?;
+    replica.send_raw(b"PSYNC ? -1\r\n")?;
+    // Newlines come first while the snapshot is being prepared.
+    while replica.read_raw(1)? != b"+" {}
+    assert_eq!(replica.read_raw(10)?, b"FULLRESYNC");
+    Ok(replica)
+}
+
+/// More than sockets and the server's own buffers hold between it and a replica that reads nothing.
+fn write_much(client: &mut Client) -> anyhow::Result<()> {
+    let value = "x".repeat(1024 * 1024);
+    for number in 0..100 {
+        client.call(&["SET", &format!("big:{number}"), &value])?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_replica_that_takes_nothing_holds_up_neither_a_save_nor_the_end() -> anyhow::Result<()> {
+    let mut master = Server::start(Program::Redfleet, &["--save", "3600 1000000"])?;
+    let mut client = master.client()?;
+    write_much(&mut client)?;
+    let _stuck = ask_for_snapshot(&master, "eof")?;
+    assert_eq!(client.text("SAVE")?, "OK");
+    eventually("the stuck replica to go", SYNC_DEADLINE, || {
+        Ok((client.info("replication", "connected_slaves")? == "0").then_some(()))
+    })?;
+    let _stuck = ask_for_snapshot(&master, "eof")?;
+    std::fs::remove_file(master.folder().join("dump.rdb"))?;
+    client.text("SET last 1")?;
+    let started = Instant::now();
+    assert!(master.terminate()?, "{}", master.log());
+    assert!(
+        started.elapsed() < Duration::from_secs(9),
+        "{:?}",
+        started.elapsed()
+    );
+    master.restart()?;
+    assert_eq!(master.client()?.text("DBSIZE")?, "101", "{}", master.log());
+    Ok(())
+}
+
+/// The file for a replica of the old kind cannot be made: that is no reason to lose a save, still less to claim one.
+#[test]
+fn a_save_beside_a_replica_without_a_snapshot_is_on_disk() -> anyhow::Result<()> {
+    let master = Server::start(Program::Redfleet, &[])?;
+    let mut client = master.client()?;
+    write_much(&mut client)?;
+    let spool = format!("temp-repl-{}.rdb", master.pid());
+    std::fs::create_dir(master.folder().join(spool))?;
+    let stuck = ask_for_snapshot(&master, "eof")?;
+    let mut by_file = master.client()?;
+    by_file.send_raw(b"PSYNC ? -1\r\n")?;
+    eventually("the second replica to wait", SYNC_DEADLINE, || {
+        Ok((client.info("replication", "connected_slaves")? == "2").then_some(()))
+    })?;
+    client.send_raw(b"SAVE\r\n")?;
+    master.client()?.until("INFO persistence", |info| {
+        info.contains("rdb_bgsave_in_progress:1")
+    })?;
+    drop(stuck);
+    assert_eq!(as_text(&client.read_reply()?), "OK");
+    assert!(
+        master.folder().join("dump.rdb").exists(),
+        "{}",
+        master.log()
+    );
+    assert!(master.log().contains("temp-repl-"), "{}", master.log());
+    Ok(())
+}
+
+/// While it loads a replica says no more than newlines.
+#[test]
+fn a_replica_that_loads_for_longer_than_the_timeout_keeps_its_link() -> anyhow::Result<()> {
+    let master = Server::start(Program::Redfleet, &["--repl-timeout", "3"])?;
+    let mut client = master.client()?;
+    for capability in ["eof", "psync2"] {
+        let mut replica = ask_for_snapshot(&master, capability)?;
+        for _ in 0..8 {
+            std::thread::sleep(Duration::from_secs(1));
+            replica.send_raw(b"\n")?;
+        }
+        assert_eq!(
+            client.info("replication", "connected_slaves")?,
+            "1",
+            "{capability}"
+        );
+        drop(replica);
+        eventually("the replica to go", SYNC_DEADLINE, || {
+            Ok((client.info("replication", "connected_slaves")? == "0").then_some(()))
+        })?;
+    }
     Ok(())
 }

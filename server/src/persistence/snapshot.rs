@@ -11,11 +11,13 @@
 //! - the lock is held for a fraction of a millisecond at a time; compressing and writing happen without it;
 //! - the old file is replaced only by a complete, synced one;
 //! - memory: bytes encoded but not written are those of two chunks, and those of keys that clients
-//!   change while an output is slow.
+//!   change while an output is slow;
+//! - a replica that takes its snapshot slowly holds nobody else up for long (`snapshot/feed.rs`).
 //!
-//! Read next: `snapshot/run.rs`, `snapshot/walk.rs`, `snapshot/collector.rs`, `snapshot/output.rs`.
+//! Read next: `snapshot/run.rs`, `snapshot/walk.rs`, `snapshot/collector.rs`, `snapshot/output.rs`, `snapshot/feed.rs`.
 
 mod collector;
+mod feed;
 mod output;
 mod run;
 mod walk;
@@ -29,19 +31,17 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use thiserror::Error;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
-use self::output::{Done, FeedReply};
-pub use self::walk::Walker;
+use self::output::Done;
+pub use self::{feed::SnapshotFeed, walk::Walker};
 use crate::{
     engine::{
         Core, Engine, clock,
         saving::{Running, SaveResult},
     },
-    replication::identity::History,
     scheduling,
 };
 
@@ -70,6 +70,9 @@ pub enum SnapshotError {
     /// The thread that takes snapshots has ended.
     #[error("the server is ending")]
     Ended,
+    /// A replica took its snapshot so slowly that others, who need the thread, would have waited too long.
+    #[error("it takes its snapshot too slowly, and others wait")]
+    TooSlow,
 }
 
 impl SnapshotError {
@@ -91,29 +94,13 @@ pub enum Delivery {
     File,
 }
 
-/// A snapshot on its way to a replica.
-pub struct SnapshotFeed {
-    /// The place in the stream that it belongs to.
-    pub history: History,
-    /// Its length where it is known beforehand.
-    pub length: Option<u64>,
-    chunks: mpsc::Receiver<Result<Bytes, SnapshotError>>,
-}
-
-impl SnapshotFeed {
-    /// The next bytes, `None` at the end.
-    pub async fn next(&mut self) -> Result<Option<Bytes>, SnapshotError> {
-        self.chunks.recv().await.transpose()
-    }
-}
-
 /// A replica that waits for a snapshot.
 struct Waiting {
     /// Id of its connection.
     id: u64,
     delivery: Delivery,
     since_ms: i64,
-    reply: FeedReply,
+    reply: feed::Reply,
 }
 
 /// Who wants a snapshot. In `engine::Shared`.
@@ -140,6 +127,11 @@ impl Queue {
     fn add(&self, add: impl FnOnce(&mut Jobs)) {
         add(&mut self.jobs.lock());
         self.changed.notify_one();
+    }
+
+    fn is_empty(&self) -> bool {
+        let jobs = self.jobs.lock();
+        jobs.saves.is_empty() && jobs.replicas.is_empty()
     }
 }
 

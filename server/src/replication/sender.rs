@@ -34,7 +34,7 @@ const SEND_BYTES: usize = 256 * 1024;
 const READ_BYTES: usize = 4 * 1024;
 /// Time between newlines that keep a waiting replica from timing us out.
 const KEEP_ALIVE: Duration = Duration::from_secs(1);
-/// How often a replica that takes nothing is compared with its limit.
+/// How often a replica that takes nothing is looked at again.
 const LIMIT_CHECK: Duration = Duration::from_millis(100);
 
 /// A connection that asked to become a replica's link.
@@ -269,7 +269,7 @@ impl Sender {
     ) -> Result<(), LinkError> {
         while let Some(chunk) = feed.next().await? {
             let silent = self.engine.lock().core.config.replication.timeout;
-            let write = self.write(writer, &chunk);
+            let write = self.write(writer, &chunk, || Ok(feed.check()?));
             timeout(silent, write)
                 .await
                 .map_err(|_| LinkError::Silent)??;
@@ -279,11 +279,13 @@ impl Sender {
         Ok(())
     }
 
-    /// Writes to a replica; one that takes nothing must not make the backlog grow beyond its limit meanwhile.
+    /// Writes to a replica; one that takes nothing must not make the backlog grow beyond its limit meanwhile, nor be
+    /// waited for when `is_wanted` fails.
     async fn write<W: AsyncWrite + Unpin>(
         &self,
         writer: &mut W,
         bytes: &[u8],
+        is_wanted: impl Fn() -> Result<(), LinkError>,
     ) -> Result<(), LinkError> {
         let mut write = std::pin::pin!(writer.write_all(bytes));
         loop {
@@ -292,6 +294,7 @@ impl Sender {
                 Err(_) => {
                     self.check_open()?;
                     self.check_behind()?;
+                    is_wanted()?;
                 }
             }
         }
@@ -354,7 +357,7 @@ impl Sender {
                 }
                 continue;
             }
-            timeout(silence, self.write(&mut writer, &bytes))
+            timeout(silence, self.write(&mut writer, &bytes, || Ok(())))
                 .await
                 .map_err(|_| LinkError::Silent)??;
             if last_write.elapsed() > KEEP_ALIVE {
@@ -447,9 +450,6 @@ impl Sender {
         }
     }
 
-    /// `REPLCONF ACK offset [FACK offset]`; anything else on this link is ignored.
-    fn acknowledge(&self, args: resp::Args<'_>) {
-        let is = |i: usize, word: &str| {
     fn note_alive(&self) {
         let mut state = self.engine.lock();
         if let Some(replica) = state.core.replication.replica_mut(self.handle.id) {
@@ -457,6 +457,9 @@ impl Sender {
         }
     }
 
+    /// `REPLCONF ACK offset [FACK offset]`; anything else on this link is ignored.
+    fn acknowledge(&self, args: resp::Args<'_>) {
+        let is = |i: usize, word: &str| {
             args.get(i)
                 .is_some_and(|a| crate::command::args::is(a, word))
         };

@@ -1,8 +1,8 @@
-//! Where a snapshot's bytes go: the file of the next start, a file for replicas that must know the
-//! length first, and the links of replicas that do not.
+//! The files that a snapshot's bytes go to: that of the next start, and one for replicas that must know the length
+//! first.
 //!
 //! Each output takes chunks on the snapshot's thread. One that fails is dropped with its reason;
-//! the others go on.
+//! the others go on. Links: `feed.rs`.
 
 use std::{
     fs::{self, File},
@@ -14,13 +14,14 @@ use std::{
 };
 
 use bytes::Bytes;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
-use super::{SnapshotError, SnapshotFeed};
+use super::{
+    SnapshotError,
+    feed::{self, Alive, Feeder},
+};
 use crate::replication::identity::History;
 
-/// Chunks on their way to one replica.
-const FEED_CHUNKS: usize = 16;
 /// Bytes after which a file's pages are written out, so that the last sync is short.
 const SYNC_EVERY_BYTES: u64 = 32 * 1024 * 1024;
 /// Bytes of a chunk that is read back from a file.
@@ -28,8 +29,6 @@ const READ_BACK_BYTES: usize = 256 * 1024;
 
 /// Answers whoever asked for a save.
 pub type Done = oneshot::Sender<Result<(), SnapshotError>>;
-/// Answers a replica that waits for its snapshot.
-pub type FeedReply = oneshot::Sender<Result<SnapshotFeed, SnapshotError>>;
 
 /// The file that the next start loads.
 pub struct SaveFile {
@@ -122,87 +121,42 @@ impl Spool {
     }
 
     /// Gives the complete bytes to each waiting replica.
-    pub fn serve(self, history: &History, waiting: Vec<FeedReply>) {
+    pub fn serve(self, history: &History, waiting: Vec<feed::Reply>) {
         let Self { file, length, .. } = self;
         let file = Arc::new(file);
         for reply in waiting {
-            let (sender, chunks) = mpsc::channel(FEED_CHUNKS);
-            let feed = SnapshotFeed {
-                history: history.clone(),
-                length: Some(length),
-                chunks,
-            };
-            if reply.send(Ok(feed)).is_err() {
+            let Some(feeder) = Feeder::begin(history, Some(length), reply) else {
                 continue;
-            }
+            };
             let file = file.clone();
             let reader = thread::Builder::new().name("snapshot-feed".to_owned());
-            if let Err(error) = reader.spawn(move || read_back(&file, length, &sender)) {
+            let work = move || {
+                let outcome = read_back(&file, length, &feeder);
+                feeder.end(outcome);
+            };
+            if let Err(error) = reader.spawn(work) {
                 tracing::warn!(%error, "no thread to feed a replica");
             }
         }
     }
 }
 
-fn read_back(file: &File, length: u64, sender: &mpsc::Sender<Result<Bytes, SnapshotError>>) {
+fn read_back(file: &File, length: u64, feeder: &Feeder) -> Result<(), SnapshotError> {
     let mut at = 0;
     while at < length {
         let mut chunk = vec![0; READ_BACK_BYTES];
-        let result = match file.read_at(&mut chunk, at) {
+        let count = match file.read_at(&mut chunk, at) {
             Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok(count) => {
-                chunk.truncate(count);
-                at += count as u64;
-                Ok(Bytes::from(chunk))
-            }
+            Ok(count) => Ok(count),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => Err(error),
         };
-        let failed = result.is_err();
-        let result = result.map_err(SnapshotError::file(Path::new("snapshot for replicas")));
-        if sender.blocking_send(result).is_err() || failed {
-            return;
+        let count = count.map_err(SnapshotError::file(Path::new("snapshot for replicas")))?;
+        chunk.truncate(count);
+        at += count as u64;
+        if feeder.send(Bytes::from(chunk)) == Alive::No {
+            break;
         }
     }
-}
-
-/// The link of one replica that takes the bytes as they come.
-pub struct Stream {
-    sender: mpsc::Sender<Result<Bytes, SnapshotError>>,
-}
-
-impl Stream {
-    /// Begins to feed a replica; `None` if it has gone.
-    pub fn begin(history: &History, reply: FeedReply) -> Option<Self> {
-        let (sender, chunks) = mpsc::channel(FEED_CHUNKS);
-        let feed = SnapshotFeed {
-            history: history.clone(),
-            length: None,
-            chunks,
-        };
-        reply.send(Ok(feed)).ok().map(|()| Self { sender })
-    }
-
-    /// Ends the feed with an error: the replica drops what it has got.
-    pub fn fail(self, error: SnapshotError) {
-        // A replica that has gone needs no reason.
-        let _gone = self.sender.blocking_send(Err(error));
-    }
-
-    /// Gives a chunk; waits while the replica is slow. Answers whether it is still there.
-    pub fn send(&self, chunk: &Bytes) -> Alive {
-        match self.sender.blocking_send(Ok(chunk.clone())) {
-            Ok(()) => Alive::Yes,
-            Err(_) => Alive::No,
-        }
-    }
-}
-
-/// Whether a replica still takes its snapshot.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Alive {
-    /// It does.
-    Yes,
-    /// Its link has ended.
-    No,
+    Ok(())
 }

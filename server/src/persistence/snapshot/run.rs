@@ -7,7 +7,8 @@ use bytes::Bytes;
 use super::{
     Batch, Delivery, SnapshotError, Waiting,
     collector::{Collector, Pending},
-    output::{Alive, Done, FeedReply, SaveFile, Spool, Stream},
+    feed::{self, Alive, Feeder, Pressure},
+    output::{Done, SaveFile, Spool},
     walk::Walks,
 };
 use crate::{
@@ -38,7 +39,14 @@ const WRITTEN_AS: &[u8] = b"7.2.0";
 /// Takes the snapshot that a batch of callers waits for.
 pub(super) fn take(engine: &Arc<Engine>, walks: &Walks, batch: Batch) {
     let mut outputs = Outputs::open(engine, batch.saves);
-    let Some(mut begun) = begin(engine, &mut outputs, batch.replicas) else {
+    let replicas = outputs.open_spool(batch.replicas);
+    if outputs.all_gone() && replicas.is_empty() {
+        outputs.report();
+        return;
+    }
+    let Some(mut begun) = begin(&mut outputs, replicas) else {
+        outputs.spoil(SnapshotError::Ended);
+        outputs.report();
         return;
     };
     outputs.write(std::mem::take(&mut begun.header));
@@ -66,7 +74,7 @@ pub(super) fn take(engine: &Arc<Engine>, walks: &Walks, batch: Batch) {
             }
         }
     }
-    outputs.finish(engine, &begun.history);
+    outputs.finish(&begun.history);
 }
 
 /// Gives a snapshot up that nobody waits for; when this returns the next one can begin.
@@ -101,15 +109,11 @@ impl Begun {
 }
 
 /// Begins the walk and gives every waiting replica its place in the stream, all under one lock.
-fn begin(engine: &Engine, outputs: &mut Outputs, replicas: Vec<Waiting>) -> Option<Begun> {
-    if let Some(error) = outputs.open_spool(engine, &replicas) {
-        outputs.refuse(replicas, &error);
-        return outputs.nothing_to_do(engine);
-    }
-    let mut state = engine.lock();
+fn begin(outputs: &mut Outputs<'_>, replicas: Vec<Waiting>) -> Option<Begun> {
+    let mut state = outputs.engine.lock();
     state.begin_batch();
     // For replicas alone it is not worth it: a local network is faster than the compressor.
-    let is_packed = outputs.save.is_some() && state.core.config.persistence.rdb_compression;
+    let is_packed = outputs.is_saving() && state.core.config.persistence.rdb_compression;
     let (collector, pending) = Collector::new(&state.keyspace);
     match state.keyspace.begin_snapshot(Box::new(collector)) {
         Ok(()) => {}
@@ -137,7 +141,7 @@ fn begin(engine: &Engine, outputs: &mut Outputs, replicas: Vec<Waiting>) -> Opti
 }
 
 /// Gives a waiting replica its place: it gets everything after the snapshot's offset.
-fn place(core: &mut Core, outputs: &mut Outputs, history: &History, waiting: Waiting) {
+fn place(core: &mut Core, outputs: &mut Outputs<'_>, history: &History, waiting: Waiting) {
     let is_master = *core.replication.role() == Role::Master;
     let Some(replica) = core.replication.replica_mut(waiting.id) else {
         return;
@@ -151,7 +155,7 @@ fn place(core: &mut Core, outputs: &mut Outputs, history: &History, waiting: Wai
         Delivery::File => outputs.spooled.push(waiting.reply),
         Delivery::Streamed => outputs
             .streams
-            .extend(Stream::begin(history, waiting.reply)),
+            .extend(Feeder::begin(history, None, waiting.reply)),
     }
 }
 
@@ -182,18 +186,25 @@ fn header(keyspace: &Keyspace, core: &Core) -> Vec<u8> {
 }
 
 /// Everybody who gets the bytes.
-struct Outputs {
-    save: Option<SaveFile>,
+struct Outputs<'a> {
+    engine: &'a Engine,
+    save: Save,
     saves: Vec<Option<Done>>,
-    /// How the save stands; an error keeps its reason for whoever waits.
-    save_result: Result<(), SnapshotError>,
     dirty_at_begin: u64,
     started_s: i64,
     checksum: Checksum,
     spool: Option<Spool>,
-    spooled: Vec<FeedReply>,
-    streams: Vec<Stream>,
+    spooled: Vec<feed::Reply>,
+    streams: Vec<Feeder>,
     ended: Ended,
+}
+
+/// How the save stands. Only [`Save::OnDisk`] is a good one.
+enum Save {
+    NotWanted,
+    Writing(SaveFile),
+    Failed(SnapshotError),
+    OnDisk,
 }
 
 /// The running checksum, where one is written.
@@ -208,9 +219,9 @@ enum Ended {
     Yes,
 }
 
-impl Outputs {
+impl<'a> Outputs<'a> {
     /// Opens the file of the next start if a save is wanted.
-    fn open(engine: &Engine, saves: Vec<Option<Done>>) -> Self {
+    fn open(engine: &'a Engine, saves: Vec<Option<Done>>) -> Self {
         let started_s = clock::unix_ms() / 1000;
         let (path, checksum) = {
             let mut state = engine.lock();
@@ -224,19 +235,15 @@ impl Outputs {
                 if on { Checksum::On(0) } else { Checksum::Off },
             )
         };
-        let opened = if saves.is_empty() {
-            None
+        let save = if saves.is_empty() {
+            Save::NotWanted
         } else {
-            Some(SaveFile::create(path))
-        };
-        let (save, save_result) = match opened.transpose() {
-            Ok(save) => (save, Ok(())),
-            Err(error) => (None, Err(error)),
+            SaveFile::create(path).map_or_else(Save::Failed, Save::Writing)
         };
         Self {
+            engine,
             save,
             saves,
-            save_result,
             dirty_at_begin: 0,
             started_s,
             checksum,
@@ -247,38 +254,37 @@ impl Outputs {
         }
     }
 
-    /// Opens the file for replicas that must know the length; answers why it cannot be.
-    fn open_spool(&mut self, engine: &Engine, replicas: &[Waiting]) -> Option<SnapshotError> {
-        if !replicas
-            .iter()
-            .any(|waiting| waiting.delivery == Delivery::File)
-        {
-            return None;
+    /// Opens the file for replicas that must know the length. Where it cannot be opened they are refused; answers
+    /// those that are left, for whom the snapshot goes on like for a save.
+    fn open_spool(&mut self, replicas: Vec<Waiting>) -> Vec<Waiting> {
+        let by_file = |waiting: &Waiting| waiting.delivery == Delivery::File;
+        if !replicas.iter().any(by_file) {
+            return replicas;
         }
-        let folder = engine.lock().core.config.persistence.dir.clone();
-        match Spool::create(&folder) {
+        let folder = self.engine.lock().core.config.persistence.dir.clone();
+        let error = match Spool::create(&folder) {
             Ok(spool) => {
                 self.spool = Some(spool);
-                None
+                return replicas;
             }
-            Err(error) => Some(error),
-        }
-    }
-
-    fn refuse(&self, replicas: Vec<Waiting>, error: &SnapshotError) {
-        for waiting in replicas {
+            Err(error) => error,
+        };
+        let (refused, rest): (Vec<_>, Vec<_>) = replicas.into_iter().partition(by_file);
+        for waiting in refused {
             // A replica that has gone needs no reason.
             let _gone = waiting.reply.send(Err(error.clone()));
         }
+        rest
     }
 
-    /// Ends a snapshot that did not begin.
-    fn nothing_to_do<T>(&mut self, engine: &Engine) -> Option<T> {
-        if let Some(save) = self.save.take() {
-            save.discard();
+    fn is_saving(&self) -> bool {
+        matches!(self.save, Save::Writing(_))
+    }
+
+    fn fail_save(&mut self, error: SnapshotError) {
+        if let Save::Writing(file) = std::mem::replace(&mut self.save, Save::Failed(error)) {
+            file.discard();
         }
-        self.report(engine);
-        None
     }
 
     /// Ends a snapshot that cannot be completed: nobody gets it.
@@ -289,13 +295,15 @@ impl Outputs {
         }
         self.spool = None;
         for stream in self.streams.drain(..) {
-            stream.fail(error.clone());
+            stream.end(Err(error.clone()));
         }
-        self.save_result = Err(error);
+        if self.is_saving() {
+            self.fail_save(error);
+        }
     }
 
     fn all_gone(&self) -> bool {
-        self.save.is_none() && self.spool.is_none() && self.streams.is_empty()
+        !self.is_saving() && self.spool.is_none() && self.streams.is_empty()
     }
 
     fn write_end(&mut self) {
@@ -318,13 +326,10 @@ impl Outputs {
         if let Checksum::On(crc) = &mut self.checksum {
             *crc = crc64(*crc, &chunk);
         }
-        if let Some(save) = &mut self.save
-            && let Err(error) = save.write(&chunk)
+        if let Save::Writing(file) = &mut self.save
+            && let Err(error) = file.write(&chunk)
         {
-            self.save_result = Err(error);
-            if let Some(save) = self.save.take() {
-                save.discard();
-            }
+            self.fail_save(error);
         }
         if let Some(spool) = &mut self.spool
             && let Err(error) = spool.write(&chunk)
@@ -334,40 +339,62 @@ impl Outputs {
                 let _gone = reply.send(Err(error.clone()));
             }
         }
+        let is_for_one = !self.is_saving() && self.spool.is_none() && self.streams.len() == 1;
+        let shared = &self.engine.shared;
+        let pressure = || {
+            if shared.shutdown_request.lock().is_some() {
+                Pressure::Shutdown
+            } else if is_for_one && shared.snapshots.is_empty() {
+                Pressure::None
+            } else {
+                Pressure::Others
+            }
+        };
         self.streams
-            .retain(|stream| stream.send(&chunk) == Alive::Yes);
+            .retain_mut(|stream| stream.send_unless_held_up(&chunk, pressure) == Alive::Yes);
     }
 
-    fn finish(mut self, engine: &Engine, history: &History) {
-        match (self.save.take(), &self.ended) {
-            (Some(save), Ended::Yes) => {
-                if let Err(error) = save.finish() {
-                    self.save_result = Err(error);
+    fn finish(mut self, history: &History) {
+        match std::mem::replace(&mut self.save, Save::NotWanted) {
+            Save::Writing(file) => {
+                self.save = match self.ended {
+                    Ended::Yes => file.finish().map_or_else(Save::Failed, |()| Save::OnDisk),
+                    Ended::No => {
+                        file.discard();
+                        Save::Failed(SnapshotError::Ended)
+                    }
                 }
             }
-            (Some(save), Ended::No) => save.discard(),
-            (None, _) => {}
+            other @ (Save::NotWanted | Save::Failed(_) | Save::OnDisk) => self.save = other,
         }
         if let Some(spool) = self.spool.take() {
             spool.serve(history, std::mem::take(&mut self.spooled));
         }
-        self.report(engine);
+        for stream in self.streams.drain(..) {
+            stream.end(Ok(()));
+        }
+        self.report();
     }
 
     /// Notes how the save went and answers whoever waits for it.
-    fn report(&mut self, engine: &Engine) {
+    fn report(&mut self) {
         if self.saves.is_empty() {
             return;
         }
+        let result = match &self.save {
+            Save::OnDisk => Ok(()),
+            Save::Failed(error) => Err(error.clone()),
+            Save::NotWanted | Save::Writing(_) => Err(SnapshotError::Ended),
+        };
         let now_s = clock::unix_ms() / 1000;
         {
-            let mut state = engine.lock();
+            let mut state = self.engine.lock();
             let core = &mut state.core;
             let saving = &mut core.saving;
             saving.running = Running::No;
             saving.last_attempt_s = now_s;
             saving.last_duration_s = now_s - self.started_s;
-            match &self.save_result {
+            match &result {
                 Ok(()) => {
                     saving.last_result = SaveResult::Ok;
                     saving.last_save_s = now_s;
@@ -383,7 +410,7 @@ impl Outputs {
         }
         for done in self.saves.drain(..).flatten() {
             // Whoever waited may have gone; the file is there all the same.
-            let _gone = done.send(self.save_result.clone());
+            let _gone = done.send(result.clone());
         }
     }
 }
