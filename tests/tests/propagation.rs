@@ -295,3 +295,98 @@ fn what_depends_on_time_or_chance_is_sent_as_what_it_did() -> Result<()> {
     }
     Ok(())
 }
+
+fn equal(master: &Server, replica: &Server) -> Result<()> {
+    eventually("equal data", DEADLINE, || {
+        Ok((digests(master)? == digests(replica)?).then_some(()))
+    })
+}
+
+/// A replica of a real master, both without data.
+fn followed_by_ours(options: &[&str]) -> Result<(Server, Server)> {
+    let master = Server::start(Program::Redis, &[])?;
+    let replica = Server::replica_of(Program::Redfleet, &master, options)?;
+    master.client()?.until("WAIT 1 1000", |n| n == "1")?;
+    Ok((master, replica))
+}
+
+/// Waits until the replica's link is down for this reason.
+fn stopped_by(replica: &Server, reason: &str) -> Result<()> {
+    let mut client = replica.client()?;
+    let stopped = client.until("INFO replication", |info| {
+        info.contains("master_link_status:down") && info.contains(reason)
+    });
+    stopped.with_context(|| format!("{reason}; log:\n{}", replica.log()))?;
+    ensure!(replica.log().contains(reason), "{}", replica.log());
+    Ok(())
+}
+
+#[test]
+fn messages_in_a_real_masters_transactions_and_scripts_are_taken() -> Result<()> {
+    let (master, replica) = followed_by_ours(&[])?;
+    let mut client = master.client()?;
+    for command in [
+        "PUBLISH channel alone",
+        "MULTI",
+        "SET a 1",
+        "PUBLISH channel in-a-transaction",
+        "INCR n",
+        "EXEC",
+    ] {
+        client.run(command)?;
+    }
+    let script = "redis.call('set', 's', '1'); redis.call('publish', 'c', 'm'); redis.call('incr', 'm'); \
+                  redis.call('spublish', 'c', 'm')";
+    client.call(&["EVAL", script, "0"])?;
+    client.call(&["SCRIPT", "LOAD", script])?;
+    client.run("SET last 1")?;
+    ensure!(client.text("WAIT 1 10000")? == "1", "{}", replica.log());
+    equal(&master, &replica)?;
+    ensure!(client.info("stats", "sync_full")? == "1", "another copy");
+    Ok(())
+}
+
+/// It stops before the command, with a reason that people find, keeps what it has, and asks for a full copy, which it
+/// refuses while there is something in it that it does not know.
+#[test]
+fn a_replica_stops_before_what_it_cannot_apply() -> Result<()> {
+    let (master, replica) = followed_by_ours(&[])?;
+    let (mut m, mut r) = (master.client()?, replica.client()?);
+    for command in [
+        "SET before 1",
+        "MULTI",
+        "SET a 1",
+        "XADD orders * f v",
+        "INCR n",
+        "EXEC",
+        "SET after 1",
+    ] {
+        m.run(command)?;
+    }
+    stopped_by(&replica, "XADD cannot be applied here: ERR unknown command")?;
+    for (key, value) in [
+        ("before", "1"),
+        ("a", "(nil)"),
+        ("n", "(nil)"),
+        ("after", "(nil)"),
+    ] {
+        ensure!(r.text(&format!("GET {key}"))? == value, "{key}");
+    }
+    stopped_by(&replica, "key 'orders' in database 0 holds a stream")?;
+    ensure!(r.text("GET before")? == "1", "the old data are gone");
+    m.run("DEL orders")?;
+    equal(&master, &replica)
+}
+
+/// Data that are another already show when a command fails that did not fail there.
+#[test]
+fn a_replica_that_was_written_to_is_made_equal_when_that_shows() -> Result<()> {
+    let (master, replica) = followed_by_ours(&["--replica-read-only", "no"])?;
+    replica.client()?.run("SET list string")?;
+    let mut client = master.client()?;
+    for command in ["MULTI", "INCR n", "RPUSH list a", "SET b 1", "EXEC"] {
+        client.run(command)?;
+    }
+    stopped_by(&replica, "EXEC cannot be applied here: WRONGTYPE")?;
+    equal(&master, &replica)
+}

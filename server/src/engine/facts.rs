@@ -232,6 +232,7 @@ fn link_facts(following: &Following, config: &Config, monotonic_ms: i64) -> Link
         sync: syncing.then_some((following.sync_total_bytes, following.sync_read_bytes)),
         read_offset: following.read_offset,
         down_since_s: following.down_since_ms.filter(|_| !up).map(since),
+        last_error: following.last_error.clone(),
         priority: config.replication.replica_priority,
         read_only: config.replication.replica_read_only,
         announced: config.replication.announced,

@@ -185,6 +185,8 @@ pub struct LinkFacts {
     pub read_offset: u64,
     /// Seconds since the link went down.
     pub down_since_s: Option<i64>,
+    /// Why there is no link, where an attempt has failed.
+    pub last_error: Option<String>,
     /// `replica-priority`.
     pub priority: u32,
     /// `replica-read-only`.

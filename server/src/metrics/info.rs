@@ -455,6 +455,11 @@ fn link_to_master(text: &mut String, link: &LinkFacts, offset: u64) {
     if let Some(seconds) = link.down_since_s {
         push(text, "master_link_down_since_seconds", seconds);
     }
+    if let Some(error) = &link.last_error {
+        // Clients take a value with these signs for a list.
+        let line = error.replace([',', '='], " ");
+        push(text, "master_link_error", line);
+    }
     push(text, "slave_priority", link.priority);
     push(text, "slave_read_only", u8::from(link.read_only));
     push(text, "replica_announced", u8::from(link.announced));

@@ -106,6 +106,8 @@ pub struct Following {
     pub last_io_ms: Option<i64>,
     /// Monotonic ms since when the link is down.
     pub down_since_ms: Option<i64>,
+    /// Why the last attempt failed or the link ended, until there is a link again.
+    pub last_error: Option<String>,
     /// Progress of a full synchronization: bytes expected (0 if unknown) and read.
     pub sync_total_bytes: u64,
     /// Bytes of the snapshot read so far.

@@ -53,6 +53,7 @@ fn a_replica_shows_its_link() {
         port: 6379,
         sync: Some((200, 50)),
         down_since_s: Some(3),
+        last_error: Some("the master's stream: xadd, k=1\nrole:master".into()),
         read_only: true,
         priority: 100,
         ..LinkFacts::default()
@@ -77,6 +78,10 @@ fn a_replica_shows_its_link() {
         ("master_sync_left_bytes", "150"),
         ("master_sync_perc", "25.00"),
         ("master_link_down_since_seconds", "3"),
+        (
+            "master_link_error",
+            "the master's stream: xadd  k 1 role:master",
+        ),
         ("slave_priority", "100"),
         ("slave_read_only", "1"),
     ] {

@@ -38,9 +38,11 @@ use crate::{
 const FIRST_RETRY: Duration = Duration::from_millis(50);
 /// Longest wait between attempts.
 const MAX_RETRY: Duration = Duration::from_secs(1);
-/// Wait after a snapshot that cannot be loaded or a stream that is none: asking again at once would
-/// burden the master for the same answer.
-const REFUSED_SNAPSHOT_RETRY: Duration = Duration::from_secs(10);
+/// Wait after a snapshot that cannot be loaded or a stream that cannot be applied; doubles each time. The next attempt
+/// costs the master a full copy, perhaps for the same end.
+const FIRST_COSTLY_RETRY: Duration = Duration::from_secs(10);
+/// Longest wait of that kind; a link that lived so long begins with the first one again.
+const MAX_COSTLY_RETRY: Duration = Duration::from_secs(300);
 /// A link that lived so long was a good one: the next attempt comes without delay.
 const GOOD_LINK: Duration = Duration::from_secs(10);
 /// Time between acknowledgements.
@@ -78,6 +80,14 @@ pub enum LinkError {
     /// The stream is no sequence of commands.
     #[error("the master's stream: {0}")]
     Stream(#[from] resp::ProtocolError),
+    /// A command of the stream fails here: going on would make the data another than the master's.
+    #[error("the master's stream: {command} cannot be applied here: {error}")]
+    Unapplied {
+        /// Its name.
+        command: String,
+        /// Why.
+        error: String,
+    },
 }
 
 impl LinkError {
@@ -93,7 +103,8 @@ impl LinkError {
             | LinkError::Handshake(_)
             | LinkError::Transfer(_)
             | LinkError::Snapshot(_)
-            | LinkError::Stream(_) => Refused::No,
+            | LinkError::Stream(_)
+            | LinkError::Unapplied { .. } => Refused::No,
         }
     }
 }
@@ -116,6 +127,7 @@ pub fn start(engine: Arc<Engine>) -> io::Result<()> {
         engine,
         runtime,
         retry: FIRST_RETRY,
+        costly_retry: FIRST_COSTLY_RETRY,
         distrust: Trust::History,
     };
     thread::Builder::new()
@@ -129,7 +141,7 @@ pub fn start(engine: Arc<Engine>) -> io::Result<()> {
 enum Trust {
     /// It may.
     History,
-    /// The stream broke the protocol: only a full copy is safe.
+    /// The stream broke the protocol or could not be applied: only a full copy leads on.
     Nothing,
 }
 
@@ -137,6 +149,7 @@ struct Link {
     engine: Arc<Engine>,
     runtime: Runtime,
     retry: Duration,
+    costly_retry: Duration,
     distrust: Trust,
 }
 
@@ -157,19 +170,24 @@ impl Link {
             };
             let began = clock::monotonic_ms();
             let Err(error) = self.follow(target.clone());
-            if clock::monotonic_ms() - began >= GOOD_LINK.as_millis() as i64 {
+            let lived = Duration::from_millis((clock::monotonic_ms() - began) as u64);
+            if lived >= GOOD_LINK {
                 self.retry = FIRST_RETRY;
+            }
+            if lived >= MAX_COSTLY_RETRY {
+                self.costly_retry = FIRST_COSTLY_RETRY;
             }
             let now = self.target();
             let same = |now: &Target| now.host == target.host && now.port == target.port;
             let Some(now) = now.filter(same) else {
                 self.retry = FIRST_RETRY;
+                self.costly_retry = FIRST_COSTLY_RETRY;
                 continue;
             };
             let wait = self.after(&error, &now);
             tracing::warn!(host = now.host, port = now.port, %error, "no link to the master");
             self.set_state(&now, LinkState::Connect);
-            self.set_refused(&now, error.refused());
+            self.note_failure(&now, &error);
             let changed = self.engine.shared.role_changed.notified();
             self.runtime.block_on(async {
                 let _either = tokio::time::timeout(wait, changed).await;
@@ -182,9 +200,9 @@ impl Link {
         let wait = self.retry;
         self.retry = (self.retry * 2).min(MAX_RETRY);
         match error {
-            LinkError::Stream(_) => {
+            LinkError::Stream(_) | LinkError::Unapplied { .. } => {
                 self.distrust = Trust::Nothing;
-                return REFUSED_SNAPSHOT_RETRY;
+                return self.next_costly_retry();
             }
             LinkError::Handshake(HandshakeError::TakeoverRejected(_)) => {
                 // If the role has changed meanwhile there is nothing to take back.
@@ -198,7 +216,7 @@ impl Link {
                 | RdbError::Magic(_)
                 | RdbError::Corrupt { .. }
                 | RdbError::Checksum { .. },
-            ) => return REFUSED_SNAPSHOT_RETRY,
+            ) => return self.next_costly_retry(),
             LinkError::RoleChanged
             | LinkError::Io { .. }
             | LinkError::Silent { .. }
@@ -206,6 +224,12 @@ impl Link {
             | LinkError::Transfer(TransferError::Aborted(_))
             | LinkError::Snapshot(RdbError::Read { .. } | RdbError::Truncated { .. }) => {}
         }
+        wait
+    }
+
+    fn next_costly_retry(&mut self) -> Duration {
+        let wait = self.costly_retry;
+        self.costly_retry = (wait * 2).min(MAX_COSTLY_RETRY);
         wait
     }
 
@@ -240,10 +264,22 @@ impl Link {
         }
     }
 
-    fn set_refused(&self, target: &Target, refused: Refused) {
+    /// Notes why there is no link, for those who ask.
+    fn note_failure(&self, target: &Target, error: &LinkError) {
         let changed = self.locked(target, |state| {
             if let Some(following) = state.core.replication.following_mut() {
-                following.refused = refused;
+                following.refused = error.refused();
+                following.last_error = Some(error.to_string());
+            }
+        });
+        // A change of role is noticed by the next wait.
+        drop(changed);
+    }
+
+    fn note_accepted(&self, target: &Target) {
+        let changed = self.locked(target, |state| {
+            if let Some(following) = state.core.replication.following_mut() {
+                following.refused = Refused::No;
             }
         });
         // A change of role is noticed by the next wait.
@@ -259,6 +295,7 @@ impl Link {
             let was = std::mem::replace(&mut following.link, link);
             match link {
                 LinkState::Connected => {
+                    following.last_error = None;
                     following.down_since_ms = None;
                     following.last_io_ms = Some(now);
                 }
@@ -371,7 +408,7 @@ impl Link {
         let timeout = self.timeout();
         let address = (target.host.as_str(), target.port);
         let stream = self.wait(target, "connecting", timeout, TcpStream::connect(address))?;
-        self.set_refused(target, Refused::No);
+        self.note_accepted(target);
         stream.set_nodelay(true).map_err(|source| LinkError::Io {
             doing: "connecting",
             source,

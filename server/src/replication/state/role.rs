@@ -23,6 +23,7 @@ impl Replication {
             link: LinkState::Connect,
             last_io_ms: None,
             down_since_ms: Some(monotonic_ms),
+            last_error: None,
             sync_total_bytes: 0,
             sync_read_bytes: 0,
             read_offset: self.history.offset,

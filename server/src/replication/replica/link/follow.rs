@@ -1,7 +1,12 @@
 //! The stream: commands are applied in batches under the lock and forwarded byte for byte.
+//!
+//! Invariant: what a command of the master did there it does here, or the link ends before it. A command that fails
+//! here is not counted as applied: offset and data stay those of one moment of the master, and the next attempt asks
+//! for a full copy. Only a transaction that fails halfway leaves a part of itself behind.
 
 use std::{io, time::Duration};
 
+use resp::Args;
 use tokio::io::AsyncWriteExt;
 
 use super::{ACK_PERIOD, Link, LinkError, Target, Wire};
@@ -16,10 +21,11 @@ use crate::{
 const MAX_UNAPPLIED_BYTES: u64 = 2 * 1024 * 1024 * 1024;
 /// Commands applied under one lock.
 const MAX_COMMANDS_PER_LOCK: usize = 512;
-/// Failed commands that are logged one by one; of the others in the same second only the number is.
-const MAX_COMPLAINTS_PER_SECOND: u64 = 10;
-/// Bytes of a failed command's name and of its error that are logged.
+/// Bytes of a failed command's name and of its error that are told.
 const MAX_SHOWN_BYTES: usize = 128;
+/// Commands of a master that change no data and are not known here: messages for subscribers, and scripts and function
+/// libraries, whose effects come as commands of their own.
+const WITHOUT_EFFECT: [&str; 4] = ["PUBLISH", "SPUBLISH", "SCRIPT", "FUNCTION"];
 
 impl Link {
     /// Applies the stream until the link ends.
@@ -99,7 +105,6 @@ impl Link {
                 more
             })?;
             buffer.drop_applied();
-            applier.complaints.tell(clock::monotonic_ms());
             match more? {
                 Taken::Command => {}
                 Taken::NeedMore if buffer.unapplied_bytes() > MAX_UNAPPLIED_BYTES => {
@@ -131,7 +136,6 @@ struct Applier {
     session: Session,
     replies: Vec<u8>,
     ack: Ack,
-    complaints: Complaints,
 }
 
 impl Applier {
@@ -142,7 +146,6 @@ impl Applier {
             session,
             replies: Vec::new(),
             ack: Ack::NotAsked,
-            complaints: Complaints::default(),
         }
     }
 
@@ -151,81 +154,58 @@ impl Applier {
         &mut self,
         state: &mut State,
         buffer: &mut StreamBuffer,
-    ) -> Result<Taken, resp::ProtocolError> {
+    ) -> Result<Taken, LinkError> {
         for _ in 0..MAX_COMMANDS_PER_LOCK {
             if buffer.take()? == Taken::NeedMore {
                 return Ok(Taken::NeedMore);
             }
-            let args = buffer.args();
-            let word = |i: usize, name: &str| args.get(i).is_some_and(|arg| is(arg, name));
-            if word(0, "REPLCONF") {
-                if word(1, "GETACK") {
-                    self.ack = Ack::Asked;
-                }
-            } else {
-                self.replies.clear();
-                let _verdict =
-                    state.execute(&mut self.session, args, &mut self.replies, Origin::Master);
-                if self.replies.first() == Some(&b'-') {
-                    let command = args.get(0).unwrap_or_default();
-                    self.complaints.add(command, &self.replies);
-                }
-            }
+            self.apply(state, buffer.args())?;
             if self.session.transaction.is_none() {
                 buffer.mark_applied();
             }
         }
         Ok(Taken::Command)
     }
-}
 
-/// Commands of the master that failed here, on their way to the log: a master that sends nothing else must not fill
-/// the disk with complaints.
-#[derive(Default)]
-struct Complaints {
-    waiting: Vec<(String, String)>,
-    left_out: u64,
-    second: i64,
-    told: u64,
-}
-
-impl Complaints {
-    fn add(&mut self, command: &[u8], error: &[u8]) {
-        if self.waiting.len() as u64 + self.told >= MAX_COMPLAINTS_PER_SECOND {
-            self.left_out += 1;
-            return;
+    fn apply(&mut self, state: &mut State, args: Args<'_>) -> Result<(), LinkError> {
+        let word = |i: usize, name: &str| args.get(i).is_some_and(|arg| is(arg, name));
+        if word(0, "REPLCONF") {
+            if word(1, "GETACK") {
+                self.ack = Ack::Asked;
+            }
+            return Ok(());
         }
-        let shown = |bytes: &[u8]| {
-            let cut = &bytes[..bytes.len().min(MAX_SHOWN_BYTES)];
-            cut.trim_ascii_end().escape_ascii().to_string()
-        };
-        self.waiting.push((shown(command), shown(error)));
-    }
-
-    /// Writes what there is to the log. Called without the engine's lock.
-    fn tell(&mut self, now_ms: i64) {
-        for (command, error) in self.waiting.drain(..) {
-            self.told += 1;
-            tracing::error!(command, error, "a command of the master failed here");
+        if WITHOUT_EFFECT.iter().any(|name| word(0, name)) {
+            return Ok(());
         }
-        let second = now_ms / 1000;
-        if second != self.second {
-            (self.second, self.told) = (second, 0);
-            self.tell_left_out();
-        }
-    }
-
-    fn tell_left_out(&mut self) {
-        let more = std::mem::take(&mut self.left_out);
-        if more > 0 {
-            tracing::error!(more, "commands of the master failed here");
+        self.replies.clear();
+        // Counted, not read from the reply: in a transaction's reply errors are somewhere in the middle.
+        let errors = state.core.stats.error_replies;
+        let _verdict = state.execute(&mut self.session, args, &mut self.replies, Origin::Master);
+        if state.core.stats.error_replies == errors {
+            Ok(())
+        } else {
+            Err(unapplied(args.get(0).unwrap_or_default(), &self.replies))
         }
     }
 }
 
-/// The link has ended: nobody will ask again.
-impl Drop for Complaints {
-    fn drop(&mut self) {
-        self.tell_left_out();
+/// A command of the master that fails here, as it is told.
+fn unapplied(command: &[u8], replies: &[u8]) -> LinkError {
+    let shown = |bytes: &[u8]| {
+        let cut = &bytes[..bytes.len().min(MAX_SHOWN_BYTES)];
+        cut.trim_ascii_end().escape_ascii().to_string()
+    };
+    // The reply of a transaction is an array, with the error somewhere in it.
+    let is_error = |line: &&[u8]| matches!(line, [b'-', b'A'..=b'Z', ..]);
+    let error = replies.split(|&byte| byte == b'\n').find(is_error);
+    LinkError::Unapplied {
+        command: shown(command),
+        error: shown(
+            error
+                .unwrap_or_default()
+                .strip_prefix(b"-")
+                .unwrap_or_default(),
+        ),
     }
 }
