@@ -471,7 +471,8 @@ async fn store_password(namespace: &Namespace, password: &str) -> anyhow::Result
 /// Whether clients may log in to every member with this password.
 async fn accepted(set: &Set, members: &[&str], password: &str) -> anyhow::Result<Option<()>> {
     for member in members {
-        Connection::open(set.member(member).await?, password).await?;
+        // Whether, not how fast: the machine may be busy.
+        Connection::open_patiently(set.member(member).await?, password, MINUTE).await?;
     }
     Ok(Some(()))
 }
