@@ -20,7 +20,7 @@ use crate::apiserver::repository;
 use crate::cluster::{Cluster, Namespace, pod_ip, run};
 use crate::faults::Signal;
 use crate::wait::wait_until;
-use crate::writer::{Connections, PasswordSource, Writer};
+use crate::writer::{Account, Connections, PasswordSource, Writer, numbers};
 
 /// Namespace of the operator.
 pub const SYSTEM: &str = "redfleet-system";
@@ -250,6 +250,13 @@ impl Set {
     pub async fn member(&self, name: &str) -> anyhow::Result<SocketAddr> {
         let pod = self.namespace.pod(name).await?;
         Ok(SocketAddr::new(pod_ip(&pod)?.parse()?, 6379))
+    }
+
+    /// Numbers that were acknowledged to a writer and that the master does not hold.
+    pub async fn missing(&self, account: &Account) -> anyhow::Result<Vec<u64>> {
+        let master = self.status().await?.master.context("no master")?;
+        let found = numbers(self.member(&master).await?, &self.password().await?).await?;
+        Ok(account.missing(&found, None))
     }
 
     /// Starts a writer to the master's Service.

@@ -10,7 +10,7 @@ use redfleet_operator::api::v1alpha1::RotationPhase;
 use redfleet_tests::cluster::{Cluster, Deletion, pod_node};
 use redfleet_tests::replicaset::{MINUTE, Set, operator_at_work, pod_uids, route_services};
 use redfleet_tests::wait::wait_until;
-use redfleet_tests::writer::{Connection, Connections, numbers};
+use redfleet_tests::writer::{Connection, Connections};
 
 const SPEC: &str = "  replicas: 3\n  storage: {size: 100Mi}\n";
 
@@ -127,9 +127,7 @@ async fn five_members_and_three_again_without_the_master_moving_away() -> anyhow
     .await?;
     set.ready(MINUTE * 2).await?;
     let account = writer.stop().await;
-    let master = set.master().await?.metadata.name.context("a name")?;
-    let found = numbers(set.member(&master).await?, &set.password().await?).await?;
-    let missing = account.missing(&found, None);
+    let missing = set.missing(&account).await?;
     let after = set.status().await?;
     ensure!(
         (&after.master, after.term) == (&before.master, before.term),
@@ -181,9 +179,7 @@ async fn a_master_that_has_to_go_hands_over_before_it_does() -> anyhow::Result<(
         .await?;
     set.ready(MINUTE * 2).await?;
     let account = writer.stop().await;
-    let master = set.master().await?.metadata.name.context("a name")?;
-    let found = numbers(set.member(&master).await?, &set.password().await?).await?;
-    let missing = account.missing(&found, None);
+    let missing = set.missing(&account).await?;
     ensure!(!leaves(&after.master), "{:?} leads", after.master);
     let record = after.failovers.first().context("a record")?;
     ensure!(
@@ -282,8 +278,6 @@ async fn configuration_is_live_and_an_image_rolls_with_partial_syncs_only() -> a
     let order = follow_rollout(&set, &uids, &syncs).await?;
     set.ready(MINUTE * 3).await?;
     let account = writer.stop().await;
-    let master = set.master().await?.metadata.name.context("a name")?;
-    let found = numbers(set.member(&master).await?, &set.password().await?).await?;
     println!(
         "ROLLED in the order {order:?}; longest pause {:.2} s; errors {:?}",
         account.outage(began).as_secs_f64(),
@@ -293,7 +287,7 @@ async fn configuration_is_live_and_an_image_rolls_with_partial_syncs_only() -> a
         order.last() == Some(&old_name),
         "{old_name} was not the last: {order:?}"
     );
-    let missing = account.missing(&found, None);
+    let missing = set.missing(&account).await?;
     ensure!(missing.is_empty(), "acknowledged and gone: {missing:?}");
     for member in ["orders-0", "orders-1", "orders-2"] {
         let mut c = Connection::open(set.member(member).await?, &set.password().await?).await?;

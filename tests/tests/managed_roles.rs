@@ -405,6 +405,7 @@ fn no_client_can_end_the_pause_of_a_switchover() -> anyhow::Result<()> {
         }
         told
     });
+    let (first, has_begun) = std::sync::mpsc::channel();
     let writing = std::thread::spawn(move || {
         let mut acknowledged = 0;
         while writer
@@ -412,10 +413,12 @@ fn no_client_can_end_the_pause_of_a_switchover() -> anyhow::Result<()> {
             .is_ok_and(|answer| answer == "OK")
         {
             acknowledged += 1;
+            // Only the first is waited for.
+            let _heard = first.send(());
         }
         acknowledged
     });
-    std::thread::sleep(Duration::from_millis(200));
+    has_begun.recv_timeout(Duration::from_secs(30))?;
     let handed = fleet.hand_over(0, 1, Duration::from_millis(1_000))?;
     let handed = handed.map_err(|refusal| anyhow::anyhow!("{refusal}"))?;
     let intent = Intent::Planned(handed.release);

@@ -225,13 +225,22 @@ fn unpause_ends_no_pause_that_the_server_needs() -> Result<()> {
     Ok(())
 }
 
+/// Name of a server's configuration file.
+const FILE: &str = "redis.conf";
+
+/// A server with a configuration file, which lies in the folder.
+fn with_file(program: Program) -> Result<(tempfile::TempDir, Server)> {
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join(FILE);
+    fs::write(&file, "maxclients 50\n")?;
+    let server = Server::start_with_file(program, &file, &[])?;
+    Ok((folder, server))
+}
+
 #[test]
 fn replies_after_a_wait_can_be_switched_off() -> Result<()> {
     for program in BOTH {
-        let folder = tempfile::tempdir()?;
-        let file = folder.path().join("redis.conf");
-        fs::write(&file, "maxclients 50\n")?;
-        let server = Server::start_with_file(program, &file, &[])?;
+        let (_folder, server) = with_file(program)?;
         let mut client = server.client()?;
         for command in ["WAIT 1 20", "SAVE", "CONFIG REWRITE"] {
             client.send_raw(
@@ -263,10 +272,7 @@ fn a_client_that_waits_for_replicas_is_not_idle() -> Result<()> {
 #[test]
 fn a_transaction_with_config_rewrite_answers_when_the_file_is_written() -> Result<()> {
     for program in BOTH {
-        let folder = tempfile::tempdir()?;
-        let file = folder.path().join("redis.conf");
-        fs::write(&file, "maxclients 50\n")?;
-        let server = Server::start_with_file(program, &file, &[])?;
+        let (folder, server) = with_file(program)?;
         let mut client = server.client()?;
         // The order of Sentinel when it promotes.
         client.send_raw(
@@ -281,6 +287,7 @@ fn a_transaction_with_config_rewrite_answers_when_the_file_is_written() -> Resul
             "{program:?}: {}",
             String::from_utf8_lossy(&got)
         );
+        let file = folder.path().join(FILE);
         let text = fs::read_to_string(&file)?;
         ensure!(text.contains("maxclients 60"), "{program:?}: {text}");
         // Where it cannot be written the rest of the transaction has run all the same.

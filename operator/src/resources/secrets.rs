@@ -51,7 +51,7 @@ pub struct ServerCredentials {
 /// Why the Secret of the servers cannot be understood.
 #[derive(Debug, Error, PartialEq, Eq)]
 #[error(
-    "Secret {secret} lacks a usable {key}: restore it, or delete the Secret to have new credentials made"
+    "Secret {secret} lacks a usable {key}: restore that key; do not delete the Secret, members know no other passwords than its"
 )]
 pub struct DamagedSecret {
     /// Name of the Secret.

@@ -1,8 +1,9 @@
 //! The control port between operator, masters and members: one `.proto` file, the code generated
 //! from it, the conversions to [`replset`]'s types and the bearer-token check.
 //!
-//! **Owns** what is said on the wire, and which directives are the operator's ([`directives`]). **Called by** the server (hosts [`proto::member_server`],
-//! sends heartbeats by [`proto::member_client`]) and the operator (a client). **Invariants**: fields
+//! **Owns** what is said on the wire, and which directives are the operator's ([`directives`]).
+//! **Called by** the server (hosts [`proto::member_server`], sends heartbeats by
+//! [`proto::member_client`]) and the operator (a client). **Invariants**: fields
 //! are only added; unknown fields and enum values fall back to the careful reading; secrets never
 //! appear in `Debug` output of requests. **Does not** decide anything: `replset` does.
 //!

@@ -172,15 +172,11 @@ impl State {
     /// Whether a mastership was given away on purpose: clients wait for the successor instead of
     /// being refused, and their connections are closed when it is there.
     fn is_handing_over(&self) -> bool {
+        let pauses = &self.core.pauses;
+        let handover = pauses.of(Purpose::Handover, clock::monotonic_ms);
+        let holds_all = handover.is_some_and(|pause| pause.kind == PauseKind::All);
         let lease = &self.core.shared.serve_until_ms;
-        if lease.has_lapsed(clock::monotonic_ms) == Lease::Valid {
-            return false;
-        }
-        let handover = self
-            .core
-            .pauses
-            .of(Purpose::Handover, clock::monotonic_ms());
-        handover.is_some_and(|pause| pause.kind == PauseKind::All)
+        holds_all && lease.has_lapsed(clock::monotonic_ms) == Lease::Lapsed
     }
 
     fn is_paused(&mut self, flags: Flags, entry: &CommandEntry) -> bool {

@@ -56,9 +56,10 @@ impl Pauses {
         self.0[purpose as usize] = None;
     }
 
-    /// The pause of one purpose, if it lasts.
-    pub fn of(&self, purpose: Purpose, now_ms: i64) -> Option<Pause> {
-        self.0[purpose as usize].filter(|pause| now_ms < pause.until_ms)
+    /// The pause of one purpose, if it lasts. The clock is read only if there is one.
+    pub fn of(&self, purpose: Purpose, clock: impl FnOnce() -> i64) -> Option<Pause> {
+        let pause = self.0[purpose as usize]?;
+        (clock() < pause.until_ms).then_some(pause)
     }
 
     /// What is in force: the pause that holds back most, of several the one that ends last. Forgets
@@ -106,7 +107,7 @@ mod tests {
         pauses.end(Purpose::Client);
         let left = Some(pause(PauseKind::Writes, UNTIL_ENDED));
         assert_eq!(pauses.in_force(|| 1_000_000), left);
-        assert_eq!(pauses.of(Purpose::Handover, 1_000_000), left);
+        assert_eq!(pauses.of(Purpose::Handover, || 1_000_000), left);
         pauses.end(Purpose::Handover);
         assert_eq!(pauses.in_force(|| panic!("no need of the time")), None);
     }
@@ -118,7 +119,7 @@ mod tests {
         pauses.begin(Purpose::Shutdown, pause(PauseKind::Writes, 90));
         pauses.begin(Purpose::Failover, pause(PauseKind::Writes, 70));
         assert_eq!(pauses.in_force(|| 49), Some(pause(PauseKind::All, 50)));
-        assert_eq!(pauses.of(Purpose::Client, 50), None);
+        assert_eq!(pauses.of(Purpose::Client, || 50), None);
         assert_eq!(pauses.in_force(|| 50), Some(pause(PauseKind::Writes, 90)));
         assert_eq!(pauses.in_force(|| 90), None);
     }
