@@ -409,6 +409,7 @@ fn a_replica_that_takes_nothing_holds_up_neither_a_save_nor_the_end() -> anyhow:
     eventually("the stuck replica to go", SYNC_DEADLINE, || {
         Ok((client.info("replication", "connected_slaves")? == "0").then_some(()))
     })?;
+    assert!(master.log().contains("too slowly"), "{}", master.log());
     let _stuck = ask_for_snapshot(&master, "eof")?;
     std::fs::remove_file(master.folder().join("dump.rdb"))?;
     client.text("SET last 1")?;

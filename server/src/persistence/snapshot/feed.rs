@@ -18,6 +18,9 @@ use crate::replication::identity::History;
 
 /// Chunks on their way to one replica.
 const CHUNKS: usize = 16;
+/// Longest of them: a value is written in one piece, however big, and a replica that reads nothing must not make the
+/// server hold many of those.
+const MAX_CHUNK_BYTES: usize = 128 * 1024;
 /// Pause before a replica without room is asked again; doubles up to [`MAX_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
 const MAX_PAUSE: Duration = Duration::from_millis(8);
@@ -114,8 +117,20 @@ impl Feeder {
         }
     }
 
-    /// The same, but gives the replica up when it holds others up for too long. `pressure` tells who waits.
-    pub fn send_unless_held_up(&mut self, chunk: &Bytes, pressure: impl Fn() -> Pressure) -> Alive {
+    /// Gives a piece of the snapshot in chunks and waits while the replica is slow, but gives it up when it holds others
+    /// up for too long. `pressure` tells who waits.
+    pub fn send_unless_held_up(&mut self, piece: &Bytes, pressure: impl Fn() -> Pressure) -> Alive {
+        let mut rest = piece.clone();
+        while !rest.is_empty() {
+            let chunk = rest.split_to(rest.len().min(MAX_CHUNK_BYTES));
+            if self.send_chunk(&chunk, &pressure) == Alive::No {
+                return Alive::No;
+            }
+        }
+        Alive::Yes
+    }
+
+    fn send_chunk(&mut self, chunk: &Bytes, pressure: impl Fn() -> Pressure) -> Alive {
         let mut pause = FIRST_PAUSE;
         loop {
             match self.chunks.try_send(chunk.clone()) {
@@ -208,6 +223,14 @@ mod tests {
         let alive = feeder.send_unless_held_up(&chunk, || Pressure::Shutdown);
         assert_eq!(alive, Alive::No);
         assert!(matches!(block_on(feed.next()), Err(SnapshotError::TooSlow)));
+    }
+
+    #[test]
+    fn a_big_value_is_not_held_for_a_replica_that_reads_nothing() {
+        let (mut feeder, _feed) = feed(&History::new(ReplId::NONE), None);
+        let value = Bytes::from(vec![0; (CHUNKS + 1) * MAX_CHUNK_BYTES]);
+        let alive = feeder.send_unless_held_up(&value, || Pressure::Shutdown);
+        assert_eq!(alive, Alive::No);
     }
 
     #[test]
