@@ -82,6 +82,19 @@ impl Backlog {
         }
     }
 
+    /// Adds to the end what the limit keeps of it, for a stream that nobody reads at present: a long command must not take
+    /// its length in memory once more.
+    pub fn append_unread(&mut self, bytes: &[u8]) {
+        let most = usize::try_from(self.limit).unwrap_or(usize::MAX);
+        let beyond = bytes.len().saturating_sub(most);
+        if beyond > 0 {
+            self.blocks.clear();
+            self.end += beyond as u64;
+            self.start = self.end;
+        }
+        self.append(&bytes[beyond..]);
+    }
+
     /// Gives back whole blocks that neither the limit nor a reader at `needed` keeps.
     pub fn trim(&mut self, needed: Option<u64>) {
         while let Some(block) = self.blocks.front() {
@@ -153,6 +166,18 @@ mod tests {
         let mut out = Vec::new();
         assert_eq!(backlog.copy_from(1500, 10, &mut out), 10);
         assert_eq!(out, pattern(1500, 10));
+    }
+
+    #[test]
+    fn of_a_long_command_that_nobody_reads_only_the_limit_is_kept() {
+        let mut backlog = Backlog::new(7, 100_000);
+        backlog.append_unread(&pattern(7, 1000));
+        assert_eq!((backlog.start(), backlog.end()), (7, 1007));
+        backlog.append_unread(&pattern(1007, 1_000_000));
+        assert_eq!((backlog.start(), backlog.end()), (901_007, 1_001_007));
+        let mut out = Vec::new();
+        assert_eq!(backlog.copy_from(901_007, usize::MAX, &mut out), 100_000);
+        assert_eq!(out, pattern(901_007, 100_000));
     }
 
     #[test]

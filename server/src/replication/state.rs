@@ -452,7 +452,11 @@ impl Replication {
     pub fn append_raw(&mut self, bytes: &[u8]) {
         self.history.offset += bytes.len() as u64;
         if let Some(backlog) = &mut self.backlog {
-            backlog.append(bytes);
+            if self.replicas.is_empty() {
+                backlog.append_unread(bytes);
+            } else {
+                backlog.append(bytes);
+            }
             self.fresh = Fresh::Yes;
         }
     }
