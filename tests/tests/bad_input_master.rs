@@ -337,7 +337,7 @@ const IN_THE_STREAM: &[Case] = &[
         "the master's stream: Protocol error: invalid bulk",
         |peer| {
             peer.let_continue()?;
-            peer.send("*2\r\n$3\r\nGET\r\n$536870913\r\n")?;
+            peer.send("*2\r\n$3\r\nGET\r\n$4294967296\r\n")?;
             peer.hold()
         },
     ),

@@ -14,10 +14,14 @@ use std::{
     time::Duration,
 };
 
+use bytes::BufMut;
 use resp::{Limits, Parsed, ReplyWriter, RequestParser};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
-use super::scratch::{self, Batch, Scratch};
+use super::{
+    input,
+    scratch::{self, Batch, Scratch},
+};
 use crate::{
     command::{
         effects::{Next, PartialReply, PsyncRequest, ShutdownRequest},
@@ -53,6 +57,8 @@ pub struct Connection<S> {
     parser: RequestParser,
     /// Read but not yet executed.
     unread: Vec<u8>,
+    /// At least so many bytes are missing for the request that `unread` begins.
+    needed: usize,
     /// Whether `unread` may hold a whole request (after a pause, or a batch that ended early).
     backlog: Backlog,
     /// Replies not yet written, and how many of their bytes are.
@@ -101,6 +107,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             session,
             parser: RequestParser::new(limits),
             unread: Vec::new(),
+            needed: 1,
             backlog: Backlog::Empty,
             unsent: Vec::new(),
             sent: 0,
@@ -241,10 +248,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         stop
     }
 
-    /// Reads behind an incomplete request, as much as it still needs but at most doubling.
+    /// Reads behind an incomplete request.
     fn poll_read_more(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        let old = self.unread.len();
-        if old as u64 > self.engine.shared.input_limits.max_query_buffer_bytes() {
+        if self.unread.len() as u64 > self.engine.shared.input_limits.max_query_buffer_bytes() {
             let client = self.handle.id;
             tracing::warn!(
                 client,
@@ -252,15 +258,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             );
             return Poll::Ready(Ok(0));
         }
-        self.unread
-            .resize(old + scratch::READ_BYTES.max(old / 2), 0);
-        let read = poll_read(&mut self.stream, cx, &mut self.unread[old..]);
-        let n = match &read {
-            Poll::Ready(Ok(n)) => *n,
-            Poll::Ready(Err(_)) | Poll::Pending => 0,
-        };
-        self.unread.truncate(old + n);
-        read
+        let room = input::make_room(&mut self.unread, self.needed);
+        let mut room = (&mut self.unread).limit(room);
+        std::pin::pin!(self.stream.read_buf(&mut room)).poll(cx)
     }
 
     /// Parses and executes what `input` holds; answers the bytes that are done with.
@@ -289,7 +289,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                     at += consumed;
                 }
                 Ok(Parsed::Skip { consumed }) => at += consumed,
-                Ok(Parsed::Incomplete { .. }) => break None,
+                Ok(Parsed::Incomplete { needed }) => {
+                    self.needed = needed;
+                    break None;
+                }
                 Err(error) => break Some(error),
             }
         };

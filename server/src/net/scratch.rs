@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use resp::{Args, RequestParser, Span};
 
 /// Bytes taken from a socket at once.
-pub const READ_BYTES: usize = 64 * 1024;
+const READ_BYTES: usize = 64 * 1024;
 /// An output buffer that has grown beyond this is given back to the allocator.
 const KEEP_OUTPUT_BYTES: usize = 1024 * 1024;
 

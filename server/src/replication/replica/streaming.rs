@@ -5,10 +5,17 @@
 //! buffer, takes commands one by one, and forwards the applied bytes exactly as they came: sub-
 //! replicas and our own backlog must hold the master's bytes, never a re-encoding.
 
+use bytes::{BufMut, buf::Limit};
 use resp::{Args, Limits, Parsed, ProtocolError, RequestParser};
 
-/// Room offered to each read from the socket.
-pub const READ_BYTES: usize = 64 * 1024;
+use crate::net::input;
+
+/// Whatever a master has taken from its clients is taken from it: `proto-max-bulk-len` is a matter of each server's own
+/// clients. What is left is the bound of a request, and memory is taken only for bytes that have come.
+const LIMITS: Limits = Limits {
+    max_bulk_bytes: u32::MAX,
+    ..Limits::AUTHENTICATED
+};
 /// A buffer that grew beyond this for a large command is given back when it is empty.
 const KEEP_BYTES: usize = 1024 * 1024;
 
@@ -21,6 +28,8 @@ pub struct StreamBuffer {
     /// End of the last command that is applied for good.
     applied: usize,
     parser: RequestParser,
+    /// At least so many bytes are missing for the next command.
+    needed: usize,
     /// Where the command taken last starts.
     current: usize,
 }
@@ -37,27 +46,20 @@ pub enum Taken {
 impl StreamBuffer {
     /// A buffer that begins with `first`, bytes that were read together with the handshake.
     pub fn new(first: Vec<u8>) -> Self {
-        let parser = RequestParser::new(Limits::AUTHENTICATED);
         Self {
             bytes: first,
             parsed: 0,
             applied: 0,
-            parser,
+            parser: RequestParser::new(LIMITS),
+            needed: 1,
             current: 0,
         }
     }
 
-    /// Appends bytes from the socket by `read`, which gets the room and answers how much it filled.
-    pub fn fill<E>(
-        &mut self,
-        read: impl FnOnce(&mut [u8]) -> Result<usize, E>,
-    ) -> Result<usize, E> {
-        let old = self.bytes.len();
-        self.bytes.resize(old + READ_BYTES.max(old / 2), 0);
-        let count = read(&mut self.bytes[old..]);
-        self.bytes
-            .truncate(old + count.as_ref().map_or(0, |&count| count));
-        count
+    /// Appends bytes from the socket by `read`, which gets the room.
+    pub fn fill<T>(&mut self, read: impl FnOnce(&mut Limit<&mut Vec<u8>>) -> T) -> T {
+        let room = input::make_room(&mut self.bytes, self.needed);
+        read(&mut (&mut self.bytes).limit(room))
     }
 
     /// Takes the next command.
@@ -70,7 +72,10 @@ impl StreamBuffer {
                     return Ok(Taken::Command);
                 }
                 Parsed::Skip { consumed } => self.parsed += consumed,
-                Parsed::Incomplete { .. } => return Ok(Taken::NeedMore),
+                Parsed::Incomplete { needed } => {
+                    self.needed = needed;
+                    return Ok(Taken::NeedMore);
+                }
             }
         }
     }
@@ -115,11 +120,7 @@ mod tests {
     use super::*;
 
     fn fill(buffer: &mut StreamBuffer, bytes: &[u8]) {
-        let result: Result<usize, ()> = buffer.fill(|room| {
-            room[..bytes.len()].copy_from_slice(bytes);
-            Ok(bytes.len())
-        });
-        assert_eq!(result, Ok(bytes.len()));
+        buffer.fill(|room| room.put_slice(bytes));
     }
 
     #[test]
@@ -150,6 +151,21 @@ mod tests {
             buffer.applied(),
             b"*1\r\n$5\r\nMULTI\r\n*1\r\n$4\r\nEXEC\r\n"
         );
+    }
+
+    /// A master's clients may have been allowed more than ours are.
+    #[test]
+    fn an_argument_may_be_as_long_as_a_request() {
+        for (length, expected) in [
+            (2_u64 << 30, Ok(Taken::NeedMore)),
+            (1 << 32, Err(ProtocolError::InvalidBulkLength)),
+        ] {
+            let first = format!("*2\r\n$3\r\nGET\r\n${length}\r\nx");
+            let mut buffer = StreamBuffer::new(first.into_bytes());
+            assert_eq!(buffer.take(), expected);
+            buffer.fill(|room| assert!(room.remaining_mut() <= 1 << 20));
+            assert!(buffer.bytes.capacity() <= 1 << 18, "for what is announced");
+        }
     }
 
     #[test]

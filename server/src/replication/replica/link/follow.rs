@@ -17,8 +17,8 @@ use crate::{
     replication::replica::streaming::{StreamBuffer, Taken},
 };
 
-/// Bytes of the stream that may wait for the end of a transaction.
-const MAX_UNAPPLIED_BYTES: u64 = 2 * 1024 * 1024 * 1024;
+/// Bytes of the stream that may wait for the end of a command or a transaction: as much as one request may have.
+const MAX_UNAPPLIED_BYTES: u64 = u32::MAX as u64;
 /// Commands applied under one lock.
 const MAX_COMMANDS_PER_LOCK: usize = 512;
 /// Bytes of a failed command's name and of its error that are told.
@@ -65,7 +65,7 @@ impl Link {
                 }
                 Err(error) => return Err(error),
             }
-            match buffer.fill(|room| stream.try_read(room)) {
+            match buffer.fill(|room| stream.try_read_buf(room)) {
                 Ok(0) => {
                     let source = io::ErrorKind::UnexpectedEof.into();
                     return Err(LinkError::Io { doing, source });
