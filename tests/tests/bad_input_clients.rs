@@ -116,6 +116,30 @@ fn malformed_requests_end_their_connection_and_nothing_else() -> anyhow::Result<
     alive(&mut server, "")
 }
 
+/// A web page can make a browser send this: it must not run a command. Whatever reveals HTTP comes before the body.
+#[test]
+fn a_browser_cannot_be_made_to_run_commands() -> anyhow::Result<()> {
+    let mut server = Server::start(Program::Redfleet, &[])?;
+    server.client()?.text("SET kept value")?;
+    for request in [
+        "POST / HTTP/1.1\r\nContent-Length: 13\r\n\r\nSET pwned 1\r\n",
+        "PUT / HTTP/1.1\r\nHost: 127.0.0.1:6379\r\nContent-Length: 13\r\n\r\nSET pwned 1\r\n",
+        "PING\r\npost /\r\nSET pwned 1\r\n",
+        "*1\r\n$4\r\nPOST\r\nSET pwned 1\r\n",
+        "MULTI\r\nhost: x\r\nEXEC\r\nSET pwned 1\r\n",
+    ] {
+        let mut attacker = server.client()?;
+        attacker.send_raw(request.as_bytes())?;
+        // The close may be seen as a reset, because bytes were left unread.
+        let _end = attacker.read_to_end();
+        let pwned = server.client()?.text("EXISTS pwned")?;
+        assert_eq!(pwned, "0", "{request:?}");
+    }
+    let warnings = server.log().matches("cross-protocol scripting").count();
+    assert_eq!(warnings, 1, "one a minute: {}", server.log());
+    alive(&mut server, "")
+}
+
 /// Random bytes, zeros, other protocols: an answer or none, never more than that.
 #[test]
 fn other_protocols_and_noise_are_survived() -> anyhow::Result<()> {

@@ -19,7 +19,7 @@ use resp::{Limits, Parsed, ReplyWriter, RequestParser};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
 use super::{
-    input,
+    cross_protocol, input,
     scratch::{self, Batch, Scratch},
 };
 use crate::{
@@ -333,6 +333,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 state.keyspace.prefetch(self.session.db, first_keys);
             }
             let args = batch.args(request, input);
+            if args.get(0).is_some_and(cross_protocol::is_http) {
+                cross_protocol::warn(&self.handle.address);
+                result = (end, Some(Stop::Closed));
+                break;
+            }
             match state.execute(&mut self.session, args, output, Origin::Client) {
                 Verdict::Done if output.len() <= MAX_BATCH_REPLY_BYTES => {}
                 Verdict::Done => {

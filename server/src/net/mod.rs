@@ -9,6 +9,7 @@
 //! Read next: `connection.rs`, `listener.rs`, `io_threads.rs`.
 
 pub mod connection;
+mod cross_protocol;
 pub mod input;
 pub mod io_threads;
 pub mod listener;
