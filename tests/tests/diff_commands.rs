@@ -335,6 +335,18 @@ fn clients_are_asked_about_and_held_back_as_in_redis() -> Result<()> {
         WAIT 0 -1
         REPLICAOF
         FAILOVER BOGUS
+        CONFIG SET appendfsync foo
+        CONFIG SET appendfsync ALWAYS
+        CONFIG GET appendfsync
+        CONFIG SET slowlog-max-len abc
+        CONFIG SET slowlog-log-slower-than -2
+        CONFIG SET lazyfree-lazy-expire maybe
+        CONFIG SET stream-node-max-entries x
+        CONFIG SET stream-node-max-bytes x
+        CONFIG SET stream-node-max-bytes 4kb
+        CONFIG GET stream-node-max-bytes
+        CONFIG SET active-expire-effort 11
+        CONFIG SET repl-diskless-load x
         LASTSAVE x
         FLUSHALL BOGUS
         SWAPDB 0

@@ -306,6 +306,17 @@ fn the_metrics_port_answers_probes_and_scrapes() -> Result<()> {
     Ok(())
 }
 
+/// Nothing is missed, but whoever set it must learn that nothing was gained.
+#[test]
+fn a_setting_without_effect_is_logged() -> Result<()> {
+    let server = server(&[])?;
+    let mut client = server.client()?;
+    assert_eq!(client.text("CONFIG SET hz 100")?, "OK");
+    let log = server.log();
+    assert_eq!(log.matches("hz has no effect").count(), 1, "{log}");
+    Ok(())
+}
+
 #[test]
 fn debug_needs_permission() -> Result<()> {
     let closed = server(&[])?;

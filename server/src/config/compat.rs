@@ -1,12 +1,12 @@
 //! Directives of Redis that this server does not need or does not have yet, so that an existing `redis.conf`
 //! loads wherever it asks for nothing that is missing.
 //!
-//! *Fixed* ones accept the value that is true here and refuse others with a cure. *Inert* ones accept any value,
-//! keep it for CONFIG GET and REWRITE, and have no effect; the start-up log says so and why.
+//! *Fixed* ones accept the value that is true here and refuse others with a cure. *Inert* ones accept what
+//! Redis accepts, keep it for CONFIG GET and REWRITE, and have no effect; the log says so and why.
 
 use super::Config;
 use super::directive::{Change, Directive};
-use super::kind::Kind;
+use super::kind::{Kind, Problem, Shape, WRONG_ARGUMENTS};
 
 const TLS: &str = "TLS is not supported yet: remove the directive, or put a TLS proxy in front";
 const APPEND_ONLY: &str = "not supported yet: keep 'appendonly no' and use save points (save 60 1)";
@@ -128,117 +128,295 @@ const BACKGROUND: &str = "big values are always freed in slices";
 const NO_TITLE: &str = "the process title is not changed";
 const NO_SYSLOG: &str = "there is no logging to syslog";
 
-/// Name, default, why it has no effect.
-const INERT: &[(&str, &str, &str)] = &[
+const YES_NO: Shape = Shape::YesNo;
+const ANY: Shape = Shape::Text(|_| Ok(()));
+const INT: Shape = Shape::Number {
+    min: 0,
+    max: i32::MAX as i64,
+};
+const LENGTH: Shape = Shape::Number {
+    min: 0,
+    max: i64::MAX,
+};
+
+fn check_append_file_name(word: &str) -> Result<(), Problem> {
+    match word {
+        "" => Err("appendfilename can't be empty".into()),
+        path if path.contains(['/', '\\']) => {
+            Err("appendfilename can't be a path, just a filename".into())
+        }
+        _ => Ok(()),
+    }
+}
+
+fn check_dir_name(word: &str) -> Result<(), Problem> {
+    match word {
+        "" => Err("appenddirname can't be empty".into()),
+        path if path.contains(['/', '\\']) => {
+            Err("appenddirname can't be a path, just a dirname".into())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Text with the names of variables in braces; `{{` is a brace.
+fn check_title_template(word: &str) -> Result<(), Problem> {
+    const VARIABLES: [&str; 7] = [
+        "title",
+        "listen-addr",
+        "server-mode",
+        "port",
+        "tls-port",
+        "unixsocket",
+        "config-file",
+    ];
+    let wrong = || Problem::Borrowed("template format is invalid or contains unknown variables");
+    let mut rest = word;
+    while let Some((_, behind)) = rest.split_once('{') {
+        rest = match behind.strip_prefix('{') {
+            Some(behind) => behind,
+            None => {
+                let (name, behind) = behind.split_once('}').ok_or_else(wrong)?;
+                let known = VARIABLES.contains(&name.to_ascii_lowercase().as_str());
+                known.then_some(behind).ok_or_else(wrong)?
+            }
+        };
+    }
+    if word.is_empty() {
+        Err(wrong())
+    } else {
+        Ok(())
+    }
+}
+
+fn percentiles(words: &[&str]) -> Result<String, Problem> {
+    let mut shown = Vec::new();
+    for word in words {
+        let percentile = word
+            .parse::<f64>()
+            .map_err(|_| "Invalid latency-tracking-info-percentiles parameters")?;
+        if !(0.0..=100.0).contains(&percentile) {
+            return Err(
+                "latency-tracking-info-percentiles parameters should sit between [0.0,100.0]"
+                    .into(),
+            );
+        }
+        shown.push(percentile.to_string());
+    }
+    Ok(shown.join(" "))
+}
+
+fn oom_scores(words: &[&str]) -> Result<String, Problem> {
+    const SCORES: usize = 3;
+    if words.len() != SCORES {
+        return Err(WRONG_ARGUMENTS.into());
+    }
+    let is_score = |word: &&str| {
+        resp::parse_i64(word.as_bytes()).is_some_and(|score| (-2000..=2000).contains(&score))
+    };
+    if !words.iter().all(is_score) {
+        return Err(
+            "Invalid oom-score-adj-values, elements must be between -2000 and 2000.".into(),
+        );
+    }
+    Ok(words.join(" "))
+}
+
+/// Name, default, what a value looks like, why it has no effect.
+const INERT: &[(&str, &str, Shape, &str)] = &[
     (
         "acl-pubsub-default",
         "resetchannels",
+        Shape::OneOf(&["allchannels", "resetchannels"]),
         "there are no users but the default one yet",
     ),
-    ("acllog-max-len", "128", "there is no ACL log yet"),
-    ("active-expire-effort", "1", INCREMENTAL),
-    ("activerehashing", "yes", INCREMENTAL),
-    ("always-show-logo", "no", "there is no logo"),
-    ("aof-load-truncated", "yes", NO_AOF),
-    ("aof-rewrite-incremental-fsync", "yes", NO_AOF),
-    ("aof-timestamp-enabled", "no", NO_AOF),
-    ("aof-use-rdb-preamble", "yes", NO_AOF),
-    ("appenddirname", "appendonlydir", NO_AOF),
-    ("appendfilename", "appendonly.aof", NO_AOF),
-    ("appendfsync", "everysec", NO_AOF),
-    ("auto-aof-rewrite-min-size", "67108864", NO_AOF),
-    ("auto-aof-rewrite-percentage", "100", NO_AOF),
-    ("busy-reply-threshold", "5000", NO_SCRIPT),
-    ("crash-log-enabled", "yes", "there is no crash report"),
-    ("crash-memcheck-enabled", "yes", "there is no crash report"),
-    ("disable-thp", "yes", "huge pages do no harm without fork"),
-    ("dynamic-hz", "yes", INCREMENTAL),
-    ("hll-sparse-max-bytes", "3000", NO_TYPE),
-    ("hz", "10", INCREMENTAL),
-    ("io-threads-do-reads", "no", "I/O threads always read"),
+    ("acllog-max-len", "128", LENGTH, "there is no ACL log yet"),
+    (
+        "active-expire-effort",
+        "1",
+        Shape::Number { min: 1, max: 10 },
+        INCREMENTAL,
+    ),
+    ("activerehashing", "yes", YES_NO, INCREMENTAL),
+    ("always-show-logo", "no", YES_NO, "there is no logo"),
+    ("aof-load-truncated", "yes", YES_NO, NO_AOF),
+    ("aof-rewrite-incremental-fsync", "yes", YES_NO, NO_AOF),
+    ("aof-timestamp-enabled", "no", YES_NO, NO_AOF),
+    ("aof-use-rdb-preamble", "yes", YES_NO, NO_AOF),
+    (
+        "appenddirname",
+        "appendonlydir",
+        Shape::Text(check_dir_name),
+        NO_AOF,
+    ),
+    (
+        "appendfilename",
+        "appendonly.aof",
+        Shape::Text(check_append_file_name),
+        NO_AOF,
+    ),
+    (
+        "appendfsync",
+        "everysec",
+        Shape::OneOf(&["everysec", "always", "no"]),
+        NO_AOF,
+    ),
+    (
+        "auto-aof-rewrite-min-size",
+        "67108864",
+        Shape::Bytes,
+        NO_AOF,
+    ),
+    ("auto-aof-rewrite-percentage", "100", INT, NO_AOF),
+    ("busy-reply-threshold", "5000", LENGTH, NO_SCRIPT),
+    (
+        "crash-log-enabled",
+        "yes",
+        YES_NO,
+        "there is no crash report",
+    ),
+    (
+        "crash-memcheck-enabled",
+        "yes",
+        YES_NO,
+        "there is no crash report",
+    ),
+    (
+        "disable-thp",
+        "yes",
+        YES_NO,
+        "huge pages do no harm without fork",
+    ),
+    ("dynamic-hz", "yes", YES_NO, INCREMENTAL),
+    ("hll-sparse-max-bytes", "3000", Shape::Bytes, NO_TYPE),
+    ("hz", "10", INT, INCREMENTAL),
+    (
+        "io-threads-do-reads",
+        "no",
+        YES_NO,
+        "I/O threads always read",
+    ),
     (
         "jemalloc-bg-thread",
         "yes",
+        YES_NO,
         "the allocator is set up at build time",
     ),
     (
         "latency-tracking",
         "yes",
+        YES_NO,
         "latency percentiles are not tracked yet",
     ),
     (
         "latency-tracking-info-percentiles",
         "50 99 99.9",
+        Shape::List(percentiles),
         "latency percentiles are not tracked yet",
     ),
-    ("lazyfree-lazy-eviction", "no", BACKGROUND),
-    ("lazyfree-lazy-expire", "no", BACKGROUND),
-    ("lazyfree-lazy-server-del", "no", BACKGROUND),
-    ("lazyfree-lazy-user-del", "no", BACKGROUND),
-    ("lazyfree-lazy-user-flush", "no", BACKGROUND),
+    ("lazyfree-lazy-eviction", "no", YES_NO, BACKGROUND),
+    ("lazyfree-lazy-expire", "no", YES_NO, BACKGROUND),
+    ("lazyfree-lazy-server-del", "no", YES_NO, BACKGROUND),
+    ("lazyfree-lazy-user-del", "no", YES_NO, BACKGROUND),
+    ("lazyfree-lazy-user-flush", "no", YES_NO, BACKGROUND),
     (
         "list-compress-depth",
         "0",
+        INT,
         "list nodes are not compressed in memory",
     ),
-    ("locale-collate", "", "strings are compared by bytes"),
-    ("lua-time-limit", "5000", NO_SCRIPT),
+    ("locale-collate", "", ANY, "strings are compared by bytes"),
+    ("lua-time-limit", "5000", LENGTH, NO_SCRIPT),
     (
         "maxmemory-eviction-tenacity",
         "10",
+        Shape::Number { min: 0, max: 100 },
         "each command evicts a bounded number of keys, periodic work the rest",
     ),
-    ("no-appendfsync-on-rewrite", "no", NO_AOF),
+    ("no-appendfsync-on-rewrite", "no", YES_NO, NO_AOF),
     (
         "oom-score-adj-values",
         "0 200 800",
+        Shape::List(oom_scores),
         "oom-score-adj is not supported",
     ),
     (
         "pidfile",
         "",
+        ANY,
         "no pid file is written; the service manager knows the process",
     ),
     (
         "proc-title-template",
         "{title} {listen-addr} {server-mode}",
+        Shape::Text(check_title_template),
         NO_TITLE,
     ),
     (
         "propagation-error-behavior",
         "ignore",
+        Shape::OneOf(&["ignore", "panic", "panic-on-replicas"]),
         "a replica that cannot apply a command always stops and syncs anew",
     ),
     (
         "rdb-save-incremental-fsync",
         "yes",
+        YES_NO,
         "snapshots are always written in slices",
     ),
     (
         "repl-disable-tcp-nodelay",
         "no",
+        YES_NO,
         "the stream is sent in batches, each at once",
     ),
     (
         "repl-diskless-load",
         "disabled",
+        Shape::OneOf(&["disabled", "on-empty-db", "swapdb"]),
         "a snapshot is always loaded as it arrives, beside the data that it replaces",
     ),
-    ("replica-lazy-flush", "no", BACKGROUND),
-    ("sanitize-dump-payload", "no", "payloads are always checked"),
-    ("set-proc-title", "yes", NO_TITLE),
-    ("slowlog-log-slower-than", "10000", NO_SLOWLOG),
-    ("slowlog-max-len", "128", NO_SLOWLOG),
-    ("stream-node-max-bytes", "4096", NO_TYPE),
-    ("stream-node-max-entries", "100", NO_TYPE),
-    ("syslog-facility", "local0", NO_SYSLOG),
-    ("syslog-ident", "redis", NO_SYSLOG),
+    ("replica-lazy-flush", "no", YES_NO, BACKGROUND),
+    (
+        "sanitize-dump-payload",
+        "no",
+        Shape::OneOf(&["no", "yes", "clients"]),
+        "payloads are always checked",
+    ),
+    ("set-proc-title", "yes", YES_NO, NO_TITLE),
+    (
+        "slowlog-log-slower-than",
+        "10000",
+        Shape::Number {
+            min: -1,
+            max: i64::MAX,
+        },
+        NO_SLOWLOG,
+    ),
+    ("slowlog-max-len", "128", LENGTH, NO_SLOWLOG),
+    ("stream-node-max-bytes", "4096", Shape::Bytes, NO_TYPE),
+    ("stream-node-max-entries", "100", LENGTH, NO_TYPE),
+    (
+        "syslog-facility",
+        "local0",
+        Shape::OneOf(&[
+            "user", "local0", "local1", "local2", "local3", "local4", "local5", "local6", "local7",
+        ]),
+        NO_SYSLOG,
+    ),
+    ("syslog-ident", "redis", ANY, NO_SYSLOG),
     (
         "tracking-table-max-keys",
         "1000000",
+        LENGTH,
         "client tracking is not supported yet",
     ),
-    ("unixsocketperm", "0", "there is no Unix socket"),
+    (
+        "unixsocketperm",
+        "0",
+        Shape::Permissions,
+        "there is no Unix socket",
+    ),
 ];
 
 pub(super) fn fixed() -> impl Iterator<Item = Directive> {
@@ -252,21 +430,22 @@ pub(super) fn fixed() -> impl Iterator<Item = Directive> {
 }
 
 pub(super) fn inert() -> impl Iterator<Item = Directive> {
-    INERT.iter().map(|&(name, default, why)| Directive {
+    INERT.iter().map(|&(name, default, shape, why)| Directive {
         name,
         alias: (name == "replica-lazy-flush").then_some("slave-lazy-flush"),
         change: Change::Live,
         doc: why,
-        kind: Kind::Inert { default },
+        kind: Kind::Inert { default, shape },
     })
 }
 
 /// One sentence for each directive that was given and has no effect, for the start-up log.
 pub fn notes(config: &Config) -> Vec<String> {
-    let given = INERT
-        .iter()
-        .filter(|(name, _, _)| config.inert.contains_key(name));
-    given
-        .map(|(name, _, why)| format!("{name} has no effect: {why}"))
-        .collect()
+    config.inert.keys().filter_map(|name| note(name)).collect()
+}
+
+/// Why the directive has no effect, in one sentence for the log, if it has none.
+pub fn note(name: &str) -> Option<String> {
+    let (name, _, _, why) = INERT.iter().find(|(known, ..)| *known == name)?;
+    Some(format!("{name} has no effect: {why}"))
 }

@@ -60,7 +60,58 @@ pub(super) enum Kind {
         cure: &'static str,
     },
     /// Accepted, kept and shown, without effect.
-    Inert { default: &'static str },
+    Inert { default: &'static str, shape: Shape },
+}
+
+/// What the value of a directive without effect must look like: it is checked as if it had one, since the file that CONFIG
+/// REWRITE writes may be read by Redis.
+#[derive(Clone, Copy)]
+pub(super) enum Shape {
+    /// `yes` or `no`.
+    YesNo,
+    /// A number within bounds.
+    Number { min: i64, max: i64 },
+    /// A number of bytes, written like `64mb`.
+    Bytes,
+    /// Permission bits in octal.
+    Permissions,
+    /// One of several names.
+    OneOf(&'static [&'static str]),
+    /// A text that `check` accepts.
+    Text(fn(&str) -> Result<(), Problem>),
+    /// Several words, which the function puts into their normal form.
+    List(fn(&[&str]) -> Result<String, Problem>),
+}
+
+impl Shape {
+    /// The value in its normal form, as it is kept and shown.
+    fn read(self, words: &[&str]) -> Result<String, Problem> {
+        if let Self::List(read) = self {
+            let words: Vec<&str> = words
+                .iter()
+                .flat_map(|word| word.split_ascii_whitespace())
+                .collect();
+            return read(&words);
+        }
+        let [word] = words else {
+            return Err(Problem::Borrowed(WRONG_ARGUMENTS));
+        };
+        Ok(match self {
+            Self::YesNo => yes_or_no(parse_yes_no(word)?).to_owned(),
+            Self::Number { min, max } => parse_number(word, min, max)?.to_string(),
+            Self::Bytes => parse_bytes_within(word, 0, i64::MAX as u64)?.to_string(),
+            Self::Permissions => parse_permissions(word)?,
+            Self::OneOf(names) => {
+                let found = names.iter().find(|name| name.eq_ignore_ascii_case(word));
+                (*found.ok_or_else(|| none_of(names))?).to_owned()
+            }
+            Self::Text(check) => {
+                check(word)?;
+                (*word).to_owned()
+            }
+            Self::List(read) => read(words)?,
+        })
+    }
 }
 
 /// Whether a line is the first of its directive, or one more.
@@ -88,8 +139,8 @@ impl Kind {
                 Occurrence::Further => add(config, words),
             };
         }
-        if let Self::Inert { default } = self {
-            let value = words.join(" ");
+        if let Self::Inert { default, shape } = self {
+            let value = shape.read(words)?;
             if value == *default {
                 config.inert.remove(name);
             } else {
@@ -108,19 +159,12 @@ impl Kind {
             Self::YesNo { set, .. } => set(config, parse_yes_no(word)?),
             Self::Number { set, min, max, .. } => set(config, parse_number(word, *min, *max)?),
             Self::Bytes { set, min, max, .. } => {
-                let bytes = parse_bytes(word).ok_or("argument must be a memory value")?;
-                if !(*min..=*max).contains(&bytes) {
-                    return Err(
-                        format!("argument must be between {min} and {max} inclusive").into(),
-                    );
-                }
-                set(config, bytes);
+                set(config, parse_bytes_within(word, *min, *max)?);
             }
             Self::Text { set, .. } => set(config, word)?,
             Self::Choice { names, set, .. } => {
                 if !set(config, word) {
-                    let names = names().join(", ");
-                    return Err(format!("argument(s) must be one of the following: {names}").into());
+                    return Err(none_of(&names()));
                 }
             }
             Self::Fixed { accepted, cure } => {
@@ -141,7 +185,7 @@ impl Kind {
     /// The value as CONFIG GET shows it.
     pub(super) fn get(&self, name: &'static str, config: &Config) -> String {
         match self {
-            Self::YesNo { get, .. } => (if get(config) { "yes" } else { "no" }).to_owned(),
+            Self::YesNo { get, .. } => yes_or_no(get(config)).to_owned(),
             Self::Number { get, .. } => get(config).to_string(),
             Self::Bytes { get, .. } => get(config).to_string(),
             Self::Text { get, .. } | Self::Words { get, .. } => get(config),
@@ -149,7 +193,7 @@ impl Kind {
             Self::Fixed { accepted, .. } => {
                 accepted.first().copied().unwrap_or_default().to_owned()
             }
-            Self::Inert { default } => config
+            Self::Inert { default, .. } => config
                 .inert
                 .get(name)
                 .cloned()
@@ -164,7 +208,11 @@ impl Kind {
             Self::Bytes { get, .. } => vec![format_bytes(get(config))],
             Self::Text { .. } => vec![quote(&self.get(name, config))],
             Self::Fixed { .. } => vec![quote(&self.get(name, config))],
-            Self::Inert { .. } => vec![quote_words(&self.get(name, config))],
+            Self::Inert {
+                shape: Shape::List(_),
+                ..
+            } => vec![quote_words(&self.get(name, config))],
+            Self::Inert { .. } => vec![quote(&self.get(name, config))],
             Self::YesNo { .. } | Self::Number { .. } | Self::Choice { .. } => {
                 vec![self.get(name, config)]
             }
@@ -178,6 +226,33 @@ fn parse_yes_no(word: &str) -> Result<bool, Problem> {
         no if no.eq_ignore_ascii_case("no") => Ok(false),
         _ => Err(Problem::Borrowed("argument must be 'yes' or 'no'")),
     }
+}
+
+fn yes_or_no(value: bool) -> &'static str {
+    if value { "yes" } else { "no" }
+}
+
+fn none_of(names: &[&str]) -> Problem {
+    let names = names.join(", ");
+    format!("argument(s) must be one of the following: {names}").into()
+}
+
+fn parse_permissions(word: &str) -> Result<String, Problem> {
+    const MAX: u32 = 0o777;
+    let bits = u32::from_str_radix(word, 8)
+        .map_err(|_| "argument couldn't be parsed as an octal number")?;
+    if bits > MAX {
+        return Err(format!("argument must be between 0 and {MAX:o} inclusive").into());
+    }
+    Ok(format!("{bits:o}"))
+}
+
+fn parse_bytes_within(word: &str, min: u64, max: u64) -> Result<u64, Problem> {
+    let bytes = parse_bytes(word).ok_or("argument must be a memory value")?;
+    if !(min..=max).contains(&bytes) {
+        return Err(format!("argument must be between {min} and {max} inclusive").into());
+    }
+    Ok(bytes)
 }
 
 fn parse_number(word: &str, min: i64, max: i64) -> Result<i64, Problem> {

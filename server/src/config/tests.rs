@@ -35,6 +35,117 @@ fn many_pairs_are_set_together_or_not_at_all() {
     assert!(set(&config, &[("maxmemory", "100mb"), ("repl-timeout", "x")]).is_err());
 }
 
+/// Name, value, what Redis says of it.
+const REFUSED_WITHOUT_EFFECT: &[(&str, &str, &str)] = &[
+    (
+        "appendfsync",
+        "foo",
+        "argument(s) must be one of the following: everysec, always, no",
+    ),
+    ("hz", "abc", "argument couldn't be parsed into an integer"),
+    (
+        "hz",
+        "-1",
+        "argument must be between 0 and 2147483647 inclusive",
+    ),
+    (
+        "slowlog-max-len",
+        "-1",
+        "argument must be between 0 and 9223372036854775807 inclusive",
+    ),
+    (
+        "lazyfree-lazy-expire",
+        "maybe",
+        "argument must be 'yes' or 'no'",
+    ),
+    (
+        "stream-node-max-bytes",
+        "x",
+        "argument must be a memory value",
+    ),
+    (
+        "auto-aof-rewrite-min-size",
+        "9223372036854775808",
+        "argument must be between 0 and 9223372036854775807 inclusive",
+    ),
+    (
+        "latency-tracking-info-percentiles",
+        "a b",
+        "Invalid latency-tracking-info-percentiles parameters",
+    ),
+    (
+        "latency-tracking-info-percentiles",
+        "50 101",
+        "latency-tracking-info-percentiles parameters should sit between [0.0,100.0]",
+    ),
+    ("oom-score-adj-values", "1 2", "wrong number of arguments"),
+    (
+        "oom-score-adj-values",
+        "1 2 3000",
+        "Invalid oom-score-adj-values, elements must be between -2000 and 2000.",
+    ),
+    (
+        "appendfilename",
+        "a/b",
+        "appendfilename can't be a path, just a filename",
+    ),
+    (
+        "unixsocketperm",
+        "9",
+        "argument couldn't be parsed as an octal number",
+    ),
+    (
+        "proc-title-template",
+        "{title} {nosuch}",
+        "template format is invalid or contains unknown variables",
+    ),
+    (
+        "unixsocketperm",
+        "1000",
+        "argument must be between 0 and 777 inclusive",
+    ),
+];
+
+/// What CONFIG REWRITE wrote would otherwise be a file that neither Redis nor this server reads.
+#[test]
+fn directives_without_effect_refuse_what_redis_refuses() {
+    for (name, value, why) in REFUSED_WITHOUT_EFFECT {
+        let refused = set(&Config::default(), &[(name, value)]).unwrap_err();
+        assert!(
+            refused.ends_with(&format!("'{name}') - {why}")),
+            "{name} {value}: {refused}"
+        );
+    }
+}
+
+#[test]
+fn directives_without_effect_show_what_redis_shows() {
+    let config = Config::default();
+    for (name, value, shown) in [
+        ("appendfsync", "ALWAYS", "always"),
+        ("stream-node-max-bytes", "8kb", "8192"),
+        ("lazyfree-lazy-expire", "Yes", "yes"),
+        ("latency-tracking-info-percentiles", "50 99.90", "50 99.9"),
+        ("latency-tracking-info-percentiles", "", ""),
+        ("oom-score-adj-values", "1  2 3", "1 2 3"),
+        ("unixsocketperm", "0700", "700"),
+        ("slowlog-log-slower-than", "-1", "-1"),
+    ] {
+        let changed = set(&config, &[(name, value)]).unwrap();
+        assert_eq!(get(&changed, name), shown, "{name}");
+    }
+}
+
+#[test]
+fn directives_without_effect_have_good_defaults() {
+    let config = Config::default();
+    for directive in directive::all().iter().filter(|d| d.is_compatibility()) {
+        let default = directive.get(&config);
+        let set = set(&config, &[(directive.name, &default)]);
+        assert!(set.as_ref() == Ok(&config), "{}", directive.name);
+    }
+}
+
 #[test]
 fn wrong_settings_get_the_texts_of_redis() {
     let failed = |name: &str, why: &str| {
@@ -279,14 +390,14 @@ proptest! {
     #[test]
     fn what_is_rewritten_loads_as_the_same_configuration(
         password in "\\PC{0,20}|[\\x00-\\x7f]{0,20}",
-        title in "[ -~\\n]{0,30}",
+        file in "[ -~\\n]{0,30}",
         host in "[!-~]{1,20}",
         points in proptest::collection::vec((1u64..1_000_000, 0u64..1000), 0..4),
         backlog in 1u64..u64::from(u32::MAX),
     ) {
         let mut config = Config::default();
         config.security.requirepass = password;
-        config = set(&config, &[("proc-title-template", &title)]).unwrap();
+        config = set(&config, &[("pidfile", &file)]).unwrap();
         config.replication.replica_of = Some(HostPort { host, port: 6379 });
         config.persistence.save_points =
             points.into_iter().map(|(seconds, changes)| SavePoint { seconds, changes }).collect();

@@ -6,7 +6,7 @@ use control::directives::{self, Concern};
 
 use crate::{
     command::{CommandError, host::ConfigHost},
-    config::{Config, HostPort, Locality, SetError, directive, rewrite, set::Changed},
+    config::{Config, HostPort, Locality, SetError, compat, directive, rewrite, set::Changed},
     engine::{Core, encoding_limits, evict},
     keyspace::Keyspace,
     logging,
@@ -124,6 +124,9 @@ impl Core {
                 _ => {}
             }
             tracing::info!(name, "configuration changed");
+            if let Some(note) = compat::note(name) {
+                tracing::warn!("{note}");
+            }
         }
         self.encoding_limits = encoding_limits(&config.encoding);
     }
