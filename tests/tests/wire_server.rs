@@ -306,6 +306,21 @@ fn the_metrics_port_answers_probes_and_scrapes() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn time_is_told_in_microseconds() -> Result<()> {
+    let server = server(&[])?;
+    let mut client = server.client()?;
+    for _ in 0..100 {
+        let time = texts(&client.run("TIME")?);
+        let microseconds: u32 = time[1].parse()?;
+        assert!(microseconds < 1_000_000, "{time:?}");
+        if !microseconds.is_multiple_of(1000) {
+            return Ok(());
+        }
+    }
+    anyhow::bail!("only whole milliseconds")
+}
+
 /// Nothing is missed, but whoever set it must learn that nothing was gained.
 #[test]
 fn a_setting_without_effect_is_logged() -> Result<()> {

@@ -22,6 +22,8 @@ pub struct Context<'a> {
     pub limits: EncodingLimits,
     /// Unix time in milliseconds, constant during a batch of commands.
     pub now_ms: i64,
+    /// The same moment in microseconds, for TIME.
+    pub now_us: i64,
     /// State of the random sequence that this command may use.
     pub random: &'a mut RandomWords,
 }

@@ -148,8 +148,9 @@ fn flushed(cx: &mut Context<'_>, args: Args<'_>, keys: u64) {
 
 fn time(cx: &mut Context<'_>, _: Args<'_>) -> CommandResult {
     cx.reply.array(2);
-    cx.reply.bulk_int(cx.now_ms.div_euclid(1000));
-    cx.reply.bulk_int(cx.now_ms.rem_euclid(1000) * 1000);
+    const US_PER_S: i64 = 1_000_000;
+    cx.reply.bulk_int(cx.now_us.div_euclid(US_PER_S));
+    cx.reply.bulk_int(cx.now_us.rem_euclid(US_PER_S));
     Ok(())
 }
 

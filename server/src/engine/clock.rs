@@ -8,14 +8,19 @@ use std::{
 static START: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 /// Unix time in milliseconds. Only expiry, logs and reports may depend on it.
+pub fn unix_ms() -> i64 {
+    unix_us() / 1000
+}
+
+/// Unix time in microseconds.
 #[allow(
     clippy::disallowed_methods,
     reason = "the one place where the wall clock is read"
 )]
-pub fn unix_ms() -> i64 {
+pub fn unix_us() -> i64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
-        .map_or(0, |d| d.as_millis() as i64)
+        .map_or(0, |d| d.as_micros() as i64)
 }
 
 /// Milliseconds of the monotonic clock since the process first asked. Leases and timeouts use it.

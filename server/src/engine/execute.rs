@@ -108,6 +108,7 @@ impl State {
             effects: &mut self.effects,
             host: &mut self.core,
             now_ms: self.now_ms,
+            now_us: self.now_us,
             random: &mut self.random,
         };
         let outcome = (entry.spec.handler)(&mut context, args);

@@ -71,7 +71,8 @@ pub struct State {
     /// Reused for every command.
     effects: Effects,
     random: RandomWords,
-    /// Unix time in milliseconds, refreshed by [`State::begin_batch`].
+    /// Unix time in microseconds, refreshed by [`State::begin_batch`], and the same in milliseconds.
+    now_us: i64,
     now_ms: i64,
     /// What the present batch has run; begins anew with [`State::begin_batch`].
     replies_need: RepliesNeed,
@@ -222,12 +223,14 @@ impl Engine {
     /// An engine over `keyspace`. `seed` starts the sequence that commands such as SPOP draw from.
     pub fn new(keyspace: Keyspace, core: Core, seed: u64) -> Arc<Self> {
         let shared = core.shared.clone();
+        let now_us = clock::unix_us();
         let state = State {
             keyspace,
             core,
             effects: Effects::default(),
             random: RandomWords::new(seed),
-            now_ms: clock::unix_ms(),
+            now_us,
+            now_ms: now_us / 1000,
             replies_need: RepliesNeed::Nothing,
         };
         Arc::new(Self {
@@ -267,7 +270,8 @@ impl Engine {
 impl State {
     /// Fixes the time for the commands that follow under this lock.
     pub fn begin_batch(&mut self) {
-        self.now_ms = clock::unix_ms();
+        self.now_us = clock::unix_us();
+        self.now_ms = self.now_us / 1000;
         self.replies_need = RepliesNeed::Nothing;
         self.keyspace
             .set_context(self.now_ms, self.core.replication.expiry_rule());
