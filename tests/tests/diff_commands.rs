@@ -289,6 +289,8 @@ fn clients_are_asked_about_and_held_back_as_in_redis() -> Result<()> {
         CLIENT KILL SKIPME maybe
         CLIENT KILL ADDR
         CLIENT KILL USER default SKIPME yes ID 99999
+        CLIENT KILL USER nosuch
+        CLIENT KILL USER nosuch ID x
         CLIENT LIST TYPE nosuch
         CLIENT LIST ID x
         CLIENT LIST BOGUS
@@ -335,6 +337,13 @@ fn clients_are_asked_about_and_held_back_as_in_redis() -> Result<()> {
         WAIT 0 -1
         REPLICAOF
         FAILOVER BOGUS
+        FAILOVER TO a b
+        FAILOVER TO a 70000
+        COMMAND INFO nosuch
+        SCAN -1
+        SCAN +0
+        SCAN -
+        SCAN --1
         CONFIG SET appendfsync foo
         CONFIG SET appendfsync ALWAYS
         CONFIG GET appendfsync

@@ -81,3 +81,56 @@ pub fn expire_at(
     };
     at.ok_or_else(|| CommandError::invalid_expire(command))
 }
+
+/// A cursor of SCAN and its like, to be checked before the key is looked up. Redis 7.2 reads it by C's `strtoul`: a sign is
+/// taken, a negative number wraps around, and no text at all is 0.
+pub fn cursor(argument: &[u8]) -> Result<u64, CommandError> {
+    const INVALID: CommandError = CommandError::new("ERR invalid cursor");
+    let number = |digits: &[u8]| {
+        let digits = digits
+            .first()
+            .filter(|first| first.is_ascii_digit())
+            .and(Some(digits));
+        let text = digits.and_then(|digits| std::str::from_utf8(digits).ok());
+        text.and_then(|text| text.parse::<u64>().ok())
+            .ok_or(INVALID)
+    };
+    match argument {
+        [] => Ok(0),
+        [b'-', digits @ ..] => number(digits).map(u64::wrapping_neg),
+        [b'+', digits @ ..] | digits => number(digits),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cursors_are_read_as_c_does() {
+        let good: [(&[u8], u64); 6] = [
+            (b"0", 0),
+            (b"18446744073709551615", u64::MAX),
+            (b"-1", u64::MAX),
+            (b"+7", 7),
+            (b"", 0),
+            (b"007", 7),
+        ];
+        for (text, number) in good {
+            assert_eq!(cursor(text), Ok(number));
+        }
+        let bad: [&[u8]; 8] = [
+            b"x",
+            b"1x",
+            b" 1",
+            b"-",
+            b"--1",
+            b"-+1",
+            b"18446744073709551616",
+            b"0x1",
+        ];
+        for text in bad {
+            assert!(cursor(text).is_err(), "{}", text.escape_ascii());
+        }
+    }
+}

@@ -23,7 +23,6 @@ use crate::{
     },
 };
 
-const INVALID_CURSOR: CommandError = CommandError::new("ERR invalid cursor");
 const OUT_OF_RANGE: CommandError = CommandError::new("ERR value is out of range");
 
 /// Elements that a scan returns unless `COUNT` says otherwise.
@@ -252,12 +251,6 @@ pub struct Scan<'a> {
 }
 
 impl<'a> Scan<'a> {
-    /// The cursor alone, which is checked before the key is looked up.
-    pub fn cursor(argument: &[u8]) -> Result<u64, CommandError> {
-        let text = std::str::from_utf8(argument).map_err(|_| INVALID_CURSOR)?;
-        text.parse().map_err(|_| INVALID_CURSOR)
-    }
-
     /// The options behind the cursor, which are looked at only where the key exists.
     pub fn options(cursor: u64, options: Args<'a>) -> Result<Self, CommandError> {
         let mut scan = Self {
@@ -334,15 +327,6 @@ mod tests {
             let numbers = unique_numbers(count, bound, &mut random);
             assert_eq!(numbers.iter().collect::<HashSet<_>>().len(), count);
             assert!(numbers.iter().all(|&number| number < bound));
-        }
-    }
-
-    #[test]
-    fn cursors_are_unsigned_decimals() {
-        assert_eq!(Scan::cursor(b"0"), Ok(0));
-        assert_eq!(Scan::cursor(b"18446744073709551615"), Ok(u64::MAX));
-        for bad in [b"".as_slice(), b"x", b"1x", b"-1", b"18446744073709551616"] {
-            assert_eq!(Scan::cursor(bad), Err(INVALID_CURSOR));
         }
     }
 }

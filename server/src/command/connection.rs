@@ -12,7 +12,7 @@ use super::{
     args::{self, is},
     effects::Next,
     error::CommandResult,
-    host::{ClientFilter, ClientType, OpenDefault, PauseKind, RoleView, Unblock},
+    host::{ClientFilter, ClientType, Host, OpenDefault, PauseKind, RoleView, Unblock},
     introspection::{help_of, unknown_subcommand},
     session::{ReplyMode, Session, Switch},
 };
@@ -356,7 +356,7 @@ fn client_kill(cx: &mut Context<'_>, args: Args<'_>) -> CommandResult {
             }
         };
     }
-    let filter = kill_filter(args)?;
+    let filter = kill_filter(cx.host, args)?;
     let count = kill(cx, &filter);
     cx.reply.integer(count as i64);
     Ok(())
@@ -370,7 +370,7 @@ fn kill(cx: &mut Context<'_>, filter: &ClientFilter) -> u64 {
     killed.count
 }
 
-fn kill_filter(args: Args<'_>) -> Result<ClientFilter, CommandError> {
+fn kill_filter(host: &dyn Host, args: Args<'_>) -> Result<ClientFilter, CommandError> {
     let mut filter = ClientFilter {
         skip_me: Switch::On,
         ..ClientFilter::default()
@@ -390,6 +390,14 @@ fn kill_filter(args: Args<'_>) -> Result<ClientFilter, CommandError> {
         } else if is(option, "LADDR") {
             filter.local_address = Some(value.to_vec());
         } else if is(option, "USER") {
+            if !host
+                .users()
+                .iter()
+                .any(|user| user.name.as_bytes() == value)
+            {
+                let name = String::from_utf8_lossy(value);
+                return Err(CommandError::owned(format!("ERR No such user '{name}'")));
+            }
             filter.user = Some(value.to_vec());
         } else if is(option, "MAXAGE") {
             let age = resp::parse_i64(value).and_then(|age| u64::try_from(age).ok());

@@ -374,7 +374,7 @@ fn reply_pair(
 }
 
 fn hscan(cx: &mut Context<'_>, args: Args<'_>) -> CommandResult {
-    let cursor = Scan::cursor(&args[2])?;
+    let cursor = args::cursor(&args[2])?;
     let Some(hash) = read::<Hash>(cx.keyspace.db(cx.session.db), &args[1])? else {
         return reply_empty_scan(&mut cx.reply);
     };

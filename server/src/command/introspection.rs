@@ -132,7 +132,7 @@ fn info(cx: &mut Context<'_>, args: Args<'_>) -> CommandResult {
     for name in args.tail(2).iter() {
         match lookup(name) {
             Some(entry) => describe(cx, entry),
-            None => cx.reply.null_array(),
+            None => cx.reply.null(),
         }
     }
     Ok(())

@@ -16,7 +16,6 @@ use crate::{
 const SAME_OBJECT: CommandError =
     CommandError::new("ERR source and destination objects are the same");
 const DB_OUT_OF_RANGE: CommandError = CommandError::new("ERR DB index is out of range");
-const INVALID_CURSOR: CommandError = CommandError::new("ERR invalid cursor");
 
 /// Keys that SCAN looks at unless `COUNT` says otherwise.
 const DEFAULT_SCAN_COUNT: usize = 10;
@@ -275,10 +274,7 @@ impl<'a> ScanOptions<'a> {
 }
 
 fn scan(cx: &mut Context<'_>, args: Args<'_>) -> CommandResult {
-    let cursor = std::str::from_utf8(&args[1])
-        .ok()
-        .and_then(|text| text.parse::<u64>().ok());
-    let cursor = cursor.ok_or(INVALID_CURSOR)?;
+    let cursor = args::cursor(&args[1])?;
     let options = ScanOptions::parse(args.tail(2))?;
     let db = cx.keyspace.db(cx.session.db);
     let mut found = Vec::new();

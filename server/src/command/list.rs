@@ -349,10 +349,11 @@ fn ltrim(cx: &mut Context<'_>, args: Args<'_>) -> CommandResult {
         if count < before {
             list.trim(start, count, &limits);
         }
-        ((before - count) as u64, ())
+        // Redis counts only what is cut off, but tells those who watch the key in any case.
+        (1, (before - count) as u64)
     })?;
     cx.effects
-        .changed(trimmed.map_or(0, |(changes, ())| changes));
+        .changed(trimmed.map_or(0, |(_, removed)| removed));
     cx.reply.ok();
     Ok(())
 }

@@ -436,7 +436,7 @@ fn sdiffstore(cx: &mut Context<'_>, args: Args<'_>) -> CommandResult {
 }
 
 fn sscan(cx: &mut Context<'_>, args: Args<'_>) -> CommandResult {
-    let cursor = Scan::cursor(&args[2])?;
+    let cursor = args::cursor(&args[2])?;
     let Some(set) = read::<Set>(cx.keyspace.db(cx.session.db), &args[1])? else {
         return reply_empty_scan(&mut cx.reply);
     };

@@ -127,7 +127,7 @@ pub(super) fn zrandmember(cx: &mut Context<'_>, args: Args<'_>) -> CommandResult
 }
 
 pub(super) fn zscan(cx: &mut Context<'_>, args: Args<'_>) -> CommandResult {
-    let cursor = Scan::cursor(&args[2])?;
+    let cursor = args::cursor(&args[2])?;
     let Some(set) = read::<SortedSet>(cx.keyspace.db(cx.session.db), &args[1])? else {
         return reply_empty_scan(&mut cx.reply);
     };
