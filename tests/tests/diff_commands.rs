@@ -340,7 +340,19 @@ fn clients_are_asked_about_and_held_back_as_in_redis() -> Result<()> {
         FAILOVER TO a b
         FAILOVER TO a 70000
         COMMAND INFO nosuch
-        SCAN -1
+        LASTSAVE x
+        FLUSHALL BOGUS
+        SWAPDB 0
+        SWAPDB x 0
+        SWAPDB 0 x
+        SWAPDB 0 99",
+    )
+}
+
+#[test]
+fn cursors_and_directives_take_only_what_redis_takes() -> Result<()> {
+    Pair::start(&[])?.script(
+        "SCAN -1
         SCAN +0
         SCAN -
         SCAN --1
@@ -355,13 +367,7 @@ fn clients_are_asked_about_and_held_back_as_in_redis() -> Result<()> {
         CONFIG SET stream-node-max-bytes 4kb
         CONFIG GET stream-node-max-bytes
         CONFIG SET active-expire-effort 11
-        CONFIG SET repl-diskless-load x
-        LASTSAVE x
-        FLUSHALL BOGUS
-        SWAPDB 0
-        SWAPDB x 0
-        SWAPDB 0 x
-        SWAPDB 0 99",
+        CONFIG SET repl-diskless-load x",
     )
 }
 
