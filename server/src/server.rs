@@ -141,8 +141,7 @@ impl Server {
         let listeners = bind_all(&config, config.net.port)?;
         let metrics = bind_all(&config, config.net.metrics_port)?;
         let mut users = Users::default();
-        users.set_requirepass(config.security.requirepass.as_bytes());
-        managed::admit_replication_user(&mut users, &config);
+        managed::admit_configured(&mut users, &config);
         let mut core = Core {
             users,
             replication: Replication::new(rand::random(), &config),

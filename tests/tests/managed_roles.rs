@@ -490,3 +490,56 @@ fn a_member_that_lost_its_folder_is_a_learner_until_the_others_know_it() -> anyh
     fleet.wait(0, "to serve again", |state| state.serving)?;
     Ok(())
 }
+
+#[test]
+fn a_member_that_restarts_during_a_rotation_accepts_and_presents_what_counts() -> anyhow::Result<()>
+{
+    // As the operator writes the file while both passwords count; the member keeps this file to the end.
+    let file = [
+        ["--requirepass", "c2"].as_slice(),
+        &["--accept-password", "default", "c1"],
+        &["--masteruser", "replication", "--masterauth", "r1"],
+        &["--accept-password", "replication", "r2"],
+    ]
+    .concat();
+    let mut fleet = Fleet::bootstrapped(3, &file)?;
+    for password in ["c1", "c2"] {
+        let mut client = fleet.members[1].server.client()?;
+        let answer = client.text(&format!("AUTH {password}"))?;
+        ensure!(answer == "OK", "{password}: {answer}");
+    }
+    let user = |name: &str, password: &str| proto::User {
+        name: name.to_owned(),
+        passwords: vec![proto::AcceptedPassword {
+            password: password.to_owned(),
+            since_revision: 2,
+        }],
+    };
+    let retired = proto::SetCredentialsRequest {
+        revision: 16,
+        users: vec![user("default", "c2"), user("replication", "r2")],
+        replication: Some(proto::ReplicationCredential {
+            user: "replication".to_owned(),
+            password: "r2".to_owned(),
+            since_revision: 2,
+        }),
+    };
+    for at in 0..3 {
+        fleet.set_credentials(at, retired.clone())?;
+    }
+    let member = &mut fleet.members[2];
+    member.server.kill()?;
+    member.server.respawn()?;
+    let state = fleet.wait_attached(2, 0)?;
+    ensure!(state.secret_revision == 0, "{}", state.secret_revision);
+    let mut client = fleet.members[2].server.client()?;
+    ensure!(client.text("AUTH c2")? == "OK");
+    fleet.set_credentials(2, retired)?;
+    let mut client = fleet.members[2].server.client()?;
+    let old = client.text("AUTH c1")?;
+    ensure!(old.contains("WRONGPASS"), "{old}");
+    fleet.wait(2, "to log in with the new password", |state| {
+        state.link() == proto::Link::Up && state.link_secret_revision == Some(2)
+    })?;
+    Ok(())
+}

@@ -66,8 +66,8 @@ pub struct Login {
     pub user: Arc<str>,
     /// What the user may do.
     pub scope: Scope,
-    /// SHA-256 of the password that was used, `None` where none was needed. Rotation asks whether
-    /// anybody still lives on an old one.
+    /// SHA-256 of the password that was used, `None` where none was needed: a managed
+    /// server reports the oldest that is in use.
     pub credential: Option<[u8; 32]>,
 }
 

@@ -65,7 +65,7 @@ impl Directive {
 
     /// Whether its value must not be shown in messages.
     pub fn is_secret(&self) -> bool {
-        matches!(self.name, "requirepass" | "masterauth")
+        matches!(self.name, "requirepass" | "masterauth" | "accept-password")
     }
 }
 
@@ -580,5 +580,11 @@ pub(super) const FLEET: &[Directive] = &[
         AtStart,
         "file with the credential of the control service",
         path!(fleet.control_token_file),
+    ),
+    Directive::new(
+        "accept-password",
+        AtStart,
+        "user and one more password of it until the operator tells which count, any number of lines",
+        special::accept_password(),
     ),
 ];

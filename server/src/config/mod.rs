@@ -238,6 +238,26 @@ pub struct FleetConfig {
     pub control_bind: String,
     /// File with the credential of the control service.
     pub control_token_file: Option<PathBuf>,
+    /// More passwords of users, beside `requirepass` and `masterauth`.
+    pub accepted: Vec<AcceptedPassword>,
+}
+
+/// One more password of a user.
+#[derive(Clone, PartialEq)]
+pub struct AcceptedPassword {
+    /// Name of the user.
+    pub user: String,
+    /// The password.
+    pub password: String,
+}
+
+impl std::fmt::Debug for AcceptedPassword {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Never the password: this may end in a log.
+        f.debug_struct("AcceptedPassword")
+            .field("user", &self.user)
+            .finish_non_exhaustive()
+    }
 }
 
 const MIB: u64 = 1024 * 1024;
@@ -251,6 +271,7 @@ impl Default for FleetConfig {
             control_port: 0,
             control_bind: "*".to_owned(),
             control_token_file: None,
+            accepted: Vec::new(),
         }
     }
 }
@@ -367,7 +388,14 @@ impl Config {
     pub fn check(&self) -> Result<(), String> {
         let fleet = &self.fleet;
         if !fleet.managed {
-            return Ok(());
+            if fleet.accepted.is_empty() {
+                return Ok(());
+            }
+            return Err(
+                "accept-password needs managed yes: use requirepass, and ACL SETUSER default >password for more \
+                 passwords"
+                    .to_owned(),
+            );
         }
         if fleet.control_port == 0
             || fleet.control_token_file.is_none()

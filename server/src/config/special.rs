@@ -1,16 +1,19 @@
 //! The directives whose values have a grammar of their own: `bind`, `dir`, `save`, `replicaof`,
-//! `client-output-buffer-limit`; and the checks on texts. Error texts are Redis's where it has one.
+//! `client-output-buffer-limit`, `accept-password`; and the checks on texts. Error texts are Redis's where it has one.
 
 use std::path::Path;
 
 use super::kind::{Kind, Problem, WRONG_ARGUMENTS, format_bytes, parse_bytes, quote};
-use super::{BindAddress, Config, HostPort, OutputLimit, SavePoint};
+use super::{AcceptedPassword, BindAddress, Config, HostPort, OutputLimit, SavePoint};
 
 /// Most addresses in `bind`.
 const MAX_BIND_ADDRESSES: usize = 16;
 
 /// Most pairs in `save`; more cannot mean anything sensible.
 const MAX_SAVE_POINTS: usize = 64;
+
+/// Most lines of `accept-password`: two users with an old and a new password need two.
+const MAX_ACCEPTED_PASSWORDS: usize = 16;
 
 /// Longest password or name in bytes.
 const MAX_SECRET_BYTES: usize = 512;
@@ -250,6 +253,41 @@ pub(super) const fn output_limits() -> Kind {
         get,
         set,
         add: set,
+        lines,
+    }
+}
+
+pub(super) const fn accept_password() -> Kind {
+    fn add(config: &mut Config, words: &[&str]) -> Result<(), Problem> {
+        let [user, password] = words else {
+            return Err(WRONG_ARGUMENTS.into());
+        };
+        check_word(user)?;
+        check_password(password)?;
+        if user.is_empty() || password.is_empty() {
+            return Err("user and password must not be empty".into());
+        }
+        if config.fleet.accepted.len() == MAX_ACCEPTED_PASSWORDS {
+            return Err("more than 16 lines".into());
+        }
+        config.fleet.accepted.push(AcceptedPassword {
+            user: (*user).to_owned(),
+            password: (*password).to_owned(),
+        });
+        Ok(())
+    }
+    fn set(config: &mut Config, words: &[&str]) -> Result<(), Problem> {
+        config.fleet.accepted.clear();
+        add(config, words)
+    }
+    fn lines(config: &Config) -> Vec<String> {
+        let line = |a: &AcceptedPassword| format!("{} {}", quote(&a.user), quote(&a.password));
+        config.fleet.accepted.iter().map(line).collect()
+    }
+    Kind::Words {
+        get: |c| lines(c).join(" "),
+        set,
+        add,
         lines,
     }
 }

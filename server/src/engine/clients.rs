@@ -205,17 +205,6 @@ impl Registry {
         };
         clients.values().filter_map(credential).collect()
     }
-
-    /// Whether a connection lives that logged in with one of these password digests.
-    pub fn uses_credential(&self, digests: &[[u8; 32]]) -> Usage {
-        let clients = self.clients.lock();
-        let used = clients.values().any(|client| {
-            let published = client.published.lock();
-            let credential = published.login.as_ref().and_then(|login| login.credential);
-            credential.is_some_and(|credential| digests.contains(&credential))
-        });
-        if used { Usage::InUse } else { Usage::Unused }
-    }
 }
 
 /// Whether a client waits for the server: for replicas, the disk, or the end of a pause.
@@ -225,15 +214,6 @@ pub enum Blocked {
     No,
     /// It waits.
     Yes,
-}
-
-/// Whether any connection still lives on a credential.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Usage {
-    /// At least one.
-    InUse,
-    /// None.
-    Unused,
 }
 
 impl ClientHandle {

@@ -2,9 +2,10 @@
 //! are still in use.
 //!
 //! Owns the revision in force and the memory of which revision brought which password. A lower
-//! revision is refused, the same one changes nothing. Sessions that logged in with a password that
-//! is no longer accepted stay; the oldest revision that any session uses is reported, so that the
-//! operator retires a password only when nobody lives on it.
+//! revision is refused, the same one changes nothing. Until the first one counts what the
+//! configuration file says. Sessions that logged in with a password that is no longer accepted stay,
+//! and a retirement does not wait for them; the oldest revision that any session uses is only
+//! reported.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +14,7 @@ use tonic::Status;
 
 use crate::{
     command::session::Scope,
-    config::Config,
+    config::{Config, ReplicationConfig, SecurityConfig},
     engine::{
         Engine,
         users::{DEFAULT_USER, PasswordDigest, Users, digest},
@@ -31,16 +32,33 @@ pub struct Credentials {
     since: BTreeMap<PasswordDigest, u64>,
 }
 
-/// The user for replicas that the configuration file names, so that members of a set understand
-/// each other before the operator has said anything.
-pub fn admit_replication_user(users: &mut Users, config: &Config) {
-    let (user, password) = (
-        &config.replication.master_user,
-        &config.replication.master_auth,
-    );
-    if !user.is_empty() && user != DEFAULT_USER && !password.is_empty() {
-        users.set_passwords(user, Scope::Replication, vec![digest(password.as_bytes())]);
+/// The passwords of the configuration file, so that clients and members get in before the operator
+/// has said anything: `requirepass`, the user for replicas with `masterauth`, and `accept-password`.
+pub fn admit_configured(users: &mut Users, config: &Config) {
+    let SecurityConfig { requirepass, .. } = &config.security;
+    users.set_requirepass(requirepass.as_bytes());
+    if !requirepass.is_empty() {
+        let digests = configured(config, DEFAULT_USER, requirepass);
+        users.set_passwords(DEFAULT_USER, Scope::Everything, digests);
     }
+    let ReplicationConfig {
+        master_user,
+        master_auth,
+        ..
+    } = &config.replication;
+    if !master_user.is_empty() && master_user != DEFAULT_USER && !master_auth.is_empty() {
+        let digests = configured(config, master_user, master_auth);
+        users.set_passwords(master_user, Scope::Replication, digests);
+    }
+}
+
+/// `password` and what else `accept-password` gives this user.
+fn configured(config: &Config, user: &str, password: &str) -> Vec<PasswordDigest> {
+    let more = config.fleet.accepted.iter().filter(|a| a.user == user);
+    more.map(|a| a.password.as_str())
+        .chain([password])
+        .map(|password| digest(password.as_bytes()))
+        .collect()
 }
 
 impl Credentials {
@@ -142,6 +160,8 @@ fn apply(engine: &Engine, request: &proto::SetCredentialsRequest) {
         };
         core.users.set_passwords(&user.name, scope, digests);
     }
+    // From now on the operator says what is tried, and it knows.
+    core.config.fleet.accepted.clear();
     let config = &mut core.config.replication;
     let changed =
         config.master_user != replication.user || config.master_auth != replication.password;
@@ -152,5 +172,41 @@ fn apply(engine: &Engine, request: &proto::SetCredentialsRequest) {
         // The link logs in anew with the new password, which costs a partial synchronization.
         core.replication.log_in_anew(revision);
         core.role_changed();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::AcceptedPassword;
+
+    #[test]
+    fn a_start_accepts_every_password_of_the_file() {
+        let accepted = |user: &str, password: &str| AcceptedPassword {
+            user: user.to_owned(),
+            password: password.to_owned(),
+        };
+        let mut config = Config::default();
+        config.security.requirepass = "c2".to_owned();
+        config.replication.master_user = "replication".to_owned();
+        config.replication.master_auth = "r1".to_owned();
+        config.fleet.accepted = vec![accepted("default", "c1"), accepted("replication", "r2")];
+        let mut users = Users::default();
+        admit_configured(&mut users, &config);
+        let logs_in = |user: &str, password: &str| {
+            users
+                .authenticate(user.as_bytes(), password.as_bytes())
+                .is_some()
+        };
+        for (user, passwords) in [("default", ["c1", "c2"]), ("replication", ["r1", "r2"])] {
+            assert!(passwords.iter().all(|p| logs_in(user, p)), "{user}");
+        }
+        assert!(!logs_in("default", "r1") && !logs_in("replication", "c1"));
+        config.security.requirepass.clear();
+        admit_configured(&mut users, &config);
+        assert!(
+            users.open_login().is_some(),
+            "without requirepass nobody is asked"
+        );
     }
 }

@@ -53,7 +53,7 @@ use port::EnginePort;
 use state_file::{StateFile, StateFileError};
 use tokens::TokenFile;
 
-pub use credentials::admit_replication_user;
+pub use credentials::admit_configured;
 pub use port::Origin as DatasetOrigin;
 
 /// How long a leaving master waits until its replicas have everything.

@@ -243,3 +243,36 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_managed_server_takes_more_passwords_and_another_is_told_what_to_do() {
+    let managed = "--managed yes --member-name m-0 --control-port 7001 --control-token-file t";
+    let mut words: Vec<&str> = managed.split(' ').collect();
+    let more = [
+        "--accept-password",
+        "default",
+        "o'ld",
+        "--accept-password",
+        "replication",
+        "new",
+    ];
+    words.extend(more);
+    let accepted = config(&words).fleet.accepted;
+    let pairs: Vec<(&str, &str)> = accepted
+        .iter()
+        .map(|a| (a.user.as_str(), a.password.as_str()))
+        .collect();
+    assert_eq!(pairs, [("default", "o'ld"), ("replication", "new")]);
+    let error = run(&more, "").unwrap_err().to_string();
+    assert!(
+        error.contains("accept-password needs managed yes"),
+        "{error}"
+    );
+    let error = run(&["--accept-password", "default"], "")
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("wrong number of arguments") && !error.contains("default"),
+        "{error}"
+    );
+}

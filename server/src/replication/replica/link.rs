@@ -25,6 +25,7 @@ use super::{
     transfer::TransferError,
 };
 use crate::{
+    config::Config,
     engine::{Engine, State, clock},
     persistence::rdb::error::RdbError,
     replication::{
@@ -129,6 +130,7 @@ pub fn start(engine: Arc<Engine>) -> io::Result<()> {
         retry: FIRST_RETRY,
         costly_retry: FIRST_COSTLY_RETRY,
         distrust: Trust::History,
+        refused_logins: 0,
     };
     thread::Builder::new()
         .name("replica-link".to_owned())
@@ -151,6 +153,8 @@ struct Link {
     retry: Duration,
     costly_retry: Duration,
     distrust: Trust,
+    /// Logins that masters have refused since the last that one accepted.
+    refused_logins: usize,
 }
 
 /// The socket, the bytes read beyond what was used, and the time-out.
@@ -204,6 +208,7 @@ impl Link {
                 self.distrust = Trust::Nothing;
                 return self.next_costly_retry();
             }
+            LinkError::Handshake(HandshakeError::Authentication(_)) => self.refused_logins += 1,
             LinkError::Handshake(HandshakeError::TakeoverRejected(_)) => {
                 // If the role has changed meanwhile there is nothing to take back.
                 drop(self.locked(target, |state| state.core.failover_refused()));
@@ -320,6 +325,7 @@ impl Link {
         self.set_state(&target, LinkState::Handshake);
         let settings = self.settings(&target)?;
         let action = self.shake_hands(&target, &mut wire, settings)?;
+        self.refused_logins = 0;
         self.locked(&target, |state| state.core.end_failover())?;
         match action {
             Action::Continue(id) => {
@@ -344,7 +350,7 @@ impl Link {
     }
 
     fn settings(&self, target: &Target) -> Result<Settings, LinkError> {
-        let distrust = self.distrust;
+        let (distrust, refused_logins) = (self.distrust, self.refused_logins);
         self.locked(target, |state| {
             let config = &state.core.config;
             let replication = &state.core.replication;
@@ -357,7 +363,7 @@ impl Link {
                 });
             Settings {
                 user: config.replication.master_user.clone().into_bytes(),
-                password: config.replication.master_auth.clone().into_bytes(),
+                password: password(config, refused_logins).as_bytes().to_vec(),
                 listening_port: if announced == 0 {
                     config.net.port
                 } else {
@@ -473,6 +479,17 @@ impl Link {
             }
         }
     }
+}
+
+/// What to log in with after so many refusals: `masterauth`, and in turn what else the configuration
+/// file says that its user may have. A managed server that started in the middle of a rotation cannot
+/// know which of them its master accepts.
+fn password(config: &Config, refused_logins: usize) -> &str {
+    let user = &config.replication.master_user;
+    let others = config.fleet.accepted.iter().filter(|a| a.user == *user);
+    let mut all = vec![config.replication.master_auth.as_str()];
+    all.extend(others.map(|a| a.password.as_str()));
+    all[refused_logins % all.len()]
 }
 
 fn follows(state: &State, target: &Target) -> bool {
