@@ -5,8 +5,9 @@
 //! Called once by `main`. The watches themselves are in `controller/watches.rs`.
 //!
 //! Watched are the sets (every change of spec or status), their children and pods by label (every
-//! change: a predicate on the generation would swallow deletions), the referenced volumes, and
-//! nodes (changes of labels, readiness and schedulability only: their heartbeats concern nobody).
+//! change: a predicate on the generation would swallow deletions), the referenced volumes, the
+//! metadata of Secrets (those that sets refer to may be any), and nodes (changes of labels,
+//! readiness and schedulability only: their heartbeats concern nobody).
 //! Leases are not watched: their renewals would wake everybody every second.
 //!
 //! kube's `applier` runs the queue: one reconcile of a set at a time, [`CONCURRENCY`] at once,
@@ -169,6 +170,23 @@ impl Operator {
                 namespace: namespace.clone(),
                 name: name.clone(),
             });
+        }
+    }
+
+    /// A Secret changed that sets may refer to.
+    fn touch_referring(&self, secret: &ObjectMeta) {
+        let (Some(namespace), Some(name)) = (&secret.namespace, &secret.name) else {
+            return;
+        };
+        for watched in self.context.stores.sets.state() {
+            let Ok(set) = &watched.0 else { continue };
+            let auth = &set.spec.auth;
+            let mut referred = [&auth.client_secret_name, &auth.replication_secret_name]
+                .into_iter()
+                .flatten();
+            if set.metadata.namespace.as_ref() == Some(namespace) && referred.any(|r| r == name) {
+                self.touch(key_of(&*watched));
+            }
         }
     }
 

@@ -1,6 +1,7 @@
 //! The watches, and which sets an event of one concerns.
 //!
-//! Owns: one task for each kind, which fills its cache and touches sets. Started by `controller::run`.
+//! Owns: one task for each kind, which fills its cache and touches sets, and one for the Secrets that sets refer to, which
+//! has no cache. Started by `controller::run`.
 //! Invariant: whatever appears in a cache or disappears from it has its sets touched. A list (the first, or the one after
 //! a watch was cut) is in the cache only when it is complete, so nothing is done before that, and then everything is looked
 //! at: which objects came or went meanwhile no event tells.
@@ -9,13 +10,13 @@
 use std::{collections::BTreeMap, fmt::Debug, sync::Arc};
 
 use futures::StreamExt;
-use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::api::core::v1::{Node, Secret};
 use kube::{
     Api, Client, Resource, ResourceExt,
     runtime::{
         WatchStreamExt,
         reflector::{Lookup, store::Writer},
-        watcher::{self, Event, watcher},
+        watcher::{self, Event, metadata_watcher, watcher},
     },
 };
 use serde::de::DeserializeOwned;
@@ -68,7 +69,29 @@ impl Watches {
         self.spawn(started, writers.accounts, &children, Labelled);
         self.spawn(started, writers.policies, &children, Labelled);
         self.spawn(started, writers.nodes, &all, Everybody(node_digest));
+        self.spawn_references(started);
         tasks
+    }
+
+    /// Watches the metadata of all Secrets, for those that sets refer to: they have any name and no
+    /// label of ours. Nothing of them is kept; what they say is read by `observe`.
+    fn spawn_references(&self, tasks: &mut JoinSet<()>) {
+        let api: Api<Secret> = Api::all(self.client.clone());
+        let operator = Arc::clone(&self.operator);
+        tasks.spawn(async move {
+            let events = metadata_watcher(api, watcher::Config::default()).default_backoff();
+            let mut events = std::pin::pin!(events);
+            while let Some(event) = events.next().await {
+                match event {
+                    Ok(Event::Apply(secret) | Event::Delete(secret)) => {
+                        operator.touch_referring(&secret.metadata);
+                    }
+                    Ok(Event::Init | Event::InitApply(_)) => {}
+                    Ok(Event::InitDone) => operator.touch_all(),
+                    Err(error) => warn!(kind = "Secret", %error, "watch of references"),
+                }
+            }
+        });
     }
 
     /// Watches one kind into its cache.
@@ -188,6 +211,7 @@ fn node_digest(node: &Node) -> String {
 
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
     use serde_json::json;
 
     use super::*;
@@ -244,5 +268,30 @@ mod tests {
         hear(listed(&["old", "new"]));
         assert_eq!(operator.queue.drain(), [key("new"), key("old")]);
         assert_eq!(operator.guards.known(), [key("new"), key("old")]);
+    }
+
+    #[tokio::test]
+    async fn a_secret_concerns_the_sets_of_its_namespace_that_refer_to_it() {
+        let (operator, mut sets) = operator();
+        operator.caches_are_full();
+        for name in ["refers", "other"] {
+            let mut object = set(name);
+            if name == "refers"
+                && let Ok(set) = &mut object.0
+            {
+                set.spec.auth.client_secret_name = Some("mine".to_owned());
+            }
+            sets.apply_watcher_event(&Event::Apply(object));
+        }
+        let secret = |namespace: &str, name: &str| ObjectMeta {
+            namespace: Some(namespace.to_owned()),
+            name: Some(name.to_owned()),
+            ..ObjectMeta::default()
+        };
+        operator.touch_referring(&secret("shop", "mine"));
+        assert_eq!(operator.queue.drain(), [key("refers")]);
+        operator.touch_referring(&secret("elsewhere", "mine"));
+        operator.touch_referring(&secret("shop", "other"));
+        assert_eq!(operator.queue.drain(), []);
     }
 }
