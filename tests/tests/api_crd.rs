@@ -497,7 +497,7 @@ async fn apply_everything(server: &ApiServer, set: &ValidatedSet) -> anyhow::Res
     apply_twice(server, &desired.network_policy).await?;
     apply_twice(server, &desired.disruption_budget).await?;
     apply_twice(server, &desired.workload).await?;
-    let ring = || Ring::first(Password::new("secret"));
+    let ring = || Ring::only(1, Password::new("secret"));
     let credentials = ServerCredentials {
         client: ring(),
         replication: ring(),

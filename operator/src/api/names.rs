@@ -36,6 +36,9 @@ pub const METRICS_PORT_NAME: &str = "metrics";
 /// Key of a password in every Secret that holds one.
 pub const PASSWORD_KEY: &str = "password";
 
+/// The user that clients log in as, with or without naming it.
+pub const CLIENT_USER: &str = "default";
+
 /// The user that replicas log in to their master as.
 pub const REPLICATION_USER: &str = "replication";
 

@@ -13,6 +13,7 @@ use k8s_openapi::api::{
     networking::v1::NetworkPolicy,
     policy::v1::PodDisruptionBudget,
 };
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{
     Api, ResourceExt,
     api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, Preconditions},
@@ -23,18 +24,22 @@ use tracing::info;
 
 use super::{
     diff::{self, Change},
+    draft::CredentialsDraft,
     error::Error,
     observe::{ConfigAnswer, Cure, Observed, RefusedDirective},
     plan::Plan,
-    step::{Child, CredentialKind, NewPassword, Planned, Step},
+    step::{Child, CredentialKind, Planned, Step},
 };
 use crate::{
-    api::{FIELD_MANAGER, RedisReplicaSet, names},
+    api::{FIELD_MANAGER, RedisReplicaSet, names, v1alpha1::RotationState},
     context::{API_TIMEOUT, Context, SetKey},
     controller::Operator,
     guard::term::{TermError, swap},
     members::remote::Remote,
-    resources::secrets::{Ring, ServerCredentials, read_server_secret, server_secret},
+    resources::{
+        belongs_to,
+        secrets::{ServerCredentials, read_server_secret, server_secret},
+    },
     set::{Password, ValidatedSet},
 };
 
@@ -82,24 +87,17 @@ struct Applier<'a> {
 impl Applier<'_> {
     async fn perform(&self, planned: &Planned) -> Result<(), Error> {
         match &planned.step {
-            Step::CreateCredentials {
-                client,
-                replication,
-            } => self.create_credentials(client, replication).await,
-            Step::StoreCredentials(credentials) => self.store_credentials(credentials).await,
-            Step::AddPassword {
-                present,
-                kind,
-                password,
-            } => self.add_password(present, *kind, password).await,
+            Step::StoreCredentials { present, wanted } => {
+                self.store_credentials(present.as_deref(), wanted).await
+            }
             Step::Apply(child) => self.apply_child(child).await,
-            Step::RecordRotation { kind, state } => {
-                let field = match kind {
-                    CredentialKind::Client => "client",
-                    CredentialKind::Replication => "replication",
-                };
-                self.decide(|_| Ok(json!({"rotation": {field: state}})))
-                    .await
+            Step::RecordRotation { kind, seen, state } => {
+                let field = kind.status_field();
+                self.decide(|newest| {
+                    is_still(*kind, seen, newest)?;
+                    Ok(json!({"rotation": {field: state}}))
+                })
+                .await
             }
             Step::PushCredentials { member, request } => {
                 let told = self
@@ -141,65 +139,43 @@ impl Applier<'_> {
         }
     }
 
-    async fn create_credentials(
+    /// Writes credentials over those that the plan was made from, and over no others: a password
+    /// that members may know already is never overwritten because a cache was behind.
+    async fn store_credentials(
         &self,
-        client: &NewPassword,
-        replication: &NewPassword,
-    ) -> Result<(), Error> {
-        let credentials = ServerCredentials {
-            client: Ring::first(password(client)),
-            replication: Ring::first(password(replication)),
-            control_token: password(&NewPassword::Generated),
-        };
-        let secret = server_secret(self.set, &credentials);
-        self.apply_child(&child("Secret", &secret, Change::Missing))
-            .await
-    }
-
-    async fn add_password(
-        &self,
-        present: &ServerCredentials,
-        kind: CredentialKind,
-        new: &NewPassword,
-    ) -> Result<(), Error> {
-        let mut next = present.clone();
-        match kind {
-            CredentialKind::Client => next.client = next.client.with_new(password(new)),
-            CredentialKind::Replication => {
-                next.replication = next.replication.with_new(password(new));
-            }
-        }
-        self.replace_credentials(present, &next).await
-    }
-
-    async fn store_credentials(&self, next: &ServerCredentials) -> Result<(), Error> {
-        match &self.observed.credentials {
-            super::observe::Credentials::Found(present) => {
-                self.replace_credentials(present, next).await
-            }
-            super::observe::Credentials::Missing | super::observe::Credentials::Damaged(_) => {
-                Err(overtaken("the Secret of the servers is not what it was"))
-            }
-        }
-    }
-
-    /// Writes new credentials over those that the plan was made from, and over no others: a
-    /// password that members may know already is never overwritten because a cache was behind.
-    async fn replace_credentials(
-        &self,
-        present: &ServerCredentials,
-        next: &ServerCredentials,
+        present: Option<&ServerCredentials>,
+        wanted: &CredentialsDraft,
     ) -> Result<(), Error> {
         let name = names::server_secret(&self.key.name);
         let api: Api<Secret> = Api::namespaced(self.context.client.clone(), &self.key.namespace);
         let newest = self
-            .answered("reading", "Secret", &name, api.get(&name))
+            .answered("reading", "Secret", &name, api.get_opt(&name))
             .await?;
-        if read_server_secret(&newest).ok().as_ref() != Some(present) {
-            return Err(overtaken("the Secret of the servers was changed meanwhile"));
+        let found = newest.as_ref().map(read_server_secret);
+        match (&newest, found, present) {
+            (None, _, None) => {}
+            (Some(_), Some(Ok(found)), Some(present)) if found == *present => {}
+            (Some(secret), _, None)
+                if !belongs_to(&secret.metadata, &self.set.name, &self.set.uid) =>
+            {
+                return Err(Error::NameTaken {
+                    kind: "Secret",
+                    name,
+                });
+            }
+            (Some(_), _, _) | (None, _, Some(_)) => {
+                return Err(overtaken("the Secret of the servers was changed meanwhile"));
+            }
         }
-        let mut child = child("Secret", &server_secret(self.set, next), Change::Wanted);
-        child.object["metadata"]["resourceVersion"] = json!(newest.resource_version());
+        let credentials = wanted.clone().made(generated);
+        let mut child = child(
+            "Secret",
+            &server_secret(self.set, &credentials),
+            Change::Wanted,
+        );
+        if let Some(version) = newest.and_then(|s| s.resource_version()) {
+            child.object["metadata"]["resourceVersion"] = json!(version);
+        }
         self.apply_child(&child).await
     }
 
@@ -218,10 +194,8 @@ impl Applier<'_> {
             let found = self
                 .answered("looking up", kind, name, api.get_metadata_opt(name))
                 .await?;
-            let ours = |owner: &k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference| {
-                owner.uid == self.set.uid
-            };
-            if found.is_some_and(|f| !f.owner_references().iter().any(ours)) {
+            let ours = |m: &ObjectMeta| belongs_to(m, &self.set.name, &self.set.uid);
+            if found.is_some_and(|found| !ours(&found.metadata)) {
                 return Err(Error::NameTaken {
                     kind,
                     name: name.clone(),
@@ -358,14 +332,27 @@ fn is_gone(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.code == 404 || status.code == 409)
 }
 
-fn password(new: &NewPassword) -> Password {
-    match new {
-        NewPassword::Given(password) => password.clone(),
-        NewPassword::Generated => {
-            let bytes: [u8; PASSWORD_BYTES] = rand::random();
-            Password::new(base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(bytes))
-        }
+fn generated() -> Password {
+    let bytes: [u8; PASSWORD_BYTES] = rand::random();
+    Password::new(base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(bytes))
+}
+
+/// Whether the rotation of `kind` stands where the plan saw it; else somebody was faster, or the
+/// cache was behind, and what the plan would record is of the past.
+pub(super) fn is_still(
+    kind: CredentialKind,
+    seen: &RotationState,
+    newest: &RedisReplicaSet,
+) -> Result<(), String> {
+    let recorded = newest.status.as_ref().map(|s| kind.recorded(&s.rotation));
+    let (revision, phase) = recorded.map_or_else(Default::default, |r| (r.revision, r.phase));
+    if (revision, phase) == (seen.revision, seen.phase) {
+        return Ok(());
     }
+    let whose = kind.whose();
+    Err(format!(
+        "the password of {whose} is at revision {revision}, {phase:?}"
+    ))
 }
 
 fn child<T: serde::Serialize + ResourceExt>(

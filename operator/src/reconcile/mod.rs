@@ -3,10 +3,11 @@
 //! Called by `controller` for one set at a time, only in the acting operator. Each step is a module
 //! of its own; `plan` and everything it asks are pure.
 //!
-//! Reading order: this file, `observe`, `validate`, `plan`, `step`, `apply`, `report`, `error`.
+//! Reading order: this file, `observe`, `validate`, `plan`, `step`, `draft`, `apply`, `report`, `error`.
 
 pub mod apply;
 pub mod diff;
+pub mod draft;
 pub mod error;
 pub mod observe;
 pub mod plan;
@@ -16,9 +17,12 @@ pub mod validate;
 
 use std::time::Duration;
 
+use tracing::debug;
+
 use crate::{
     context::SetKey,
     controller::Operator,
+    guard::term::TermError,
     status::findings::{Failure, findings, invalid},
 };
 use error::Error;
@@ -26,8 +30,8 @@ use report::{Outcome, report};
 
 /// How soon a set is looked at again although nothing happened, to find what no watch told.
 pub const RESYNC: Duration = Duration::from_secs(300);
-/// How soon the Secrets that a set refers to are looked at again: no cache holds them.
-pub const REFERENCE_RESYNC: Duration = Duration::from_secs(5);
+/// How soon a set is looked at again whose plan was made from what was of the past.
+const OVERTAKEN_RESYNC: Duration = Duration::from_millis(200);
 
 /// One reconcile. Returns when to look again although nothing happened.
 ///
@@ -43,6 +47,9 @@ pub async fn reconcile(operator: &Operator, key: &SetKey) -> Result<Duration, Er
     };
     let (view, notes) = (operator.guards.view(key), operator.notes_of(key));
     let observed = observe::observe(context, key, set, view, notes).await;
+    if let Some(remembered) = observed.remembered() {
+        operator.notes(key, |notes| notes.credentials = Some(remembered));
+    }
     let defaults = &context.settings.defaults;
     let set = match validate::validate(&observed.set, &observed.references, defaults) {
         Ok(set) => set,
@@ -61,10 +68,15 @@ pub async fn reconcile(operator: &Operator, key: &SetKey) -> Result<Duration, Er
     };
     let plan = plan::plan(&set, &observed);
     let applied = apply::apply(operator, key, &set, &observed, &plan).await;
-    let (done, failure) = match applied {
-        Ok(done) => (done, None),
+    let (done, failure, resync) = match applied {
+        Ok(done) => (done, None, next_look(&plan)),
         Err((_, Error::NotActing)) => return Err(Error::NotActing),
-        Err((done, error)) => (done, Some(error)),
+        // No failure: a cache was behind, or somebody was faster.
+        Err((done, Error::Decision(TermError::Overtaken(why)))) => {
+            debug!(set = %key, why, "planning again");
+            (done, None, OVERTAKEN_RESYNC)
+        }
+        Err((done, error)) => (done, Some(error), RESYNC),
     };
     let told = failure.as_ref().map(|error| match error {
         Error::NameTaken { .. } => Failure::NameTaken(error.to_string()),
@@ -87,15 +99,12 @@ pub async fn reconcile(operator: &Operator, key: &SetKey) -> Result<Duration, Er
     report(context, key, &outcome).await?;
     match failure {
         Some(error) => Err(error),
-        None => Ok(next_look(&observed.set, &plan)),
+        None => Ok(resync),
     }
 }
 
-fn next_look(set: &crate::api::RedisReplicaSet, plan: &plan::Plan) -> Duration {
-    let auth = &set.spec.auth;
-    let refers = auth.client_secret_name.is_some() || auth.replication_secret_name.is_some();
-    let base = if refers { REFERENCE_RESYNC } else { RESYNC };
+fn next_look(plan: &plan::Plan) -> Duration {
     // A little later than due, so that the due time has passed for certain.
     plan.wake_after
-        .map_or(base, |due| base.min(due + Duration::from_millis(100)))
+        .map_or(RESYNC, |due| RESYNC.min(due + Duration::from_millis(100)))
 }

@@ -1,8 +1,9 @@
 //! What the cluster and the members say about one set, read once per reconcile.
 //!
-//! Called first. Reads caches and the guard's view only; the Secrets that users refer to, which no
-//! cache holds, are asked for by name. An answer that could not be had is `Unknown`, and nothing
-//! destructive follows from it.
+//! Called first. Reads caches and the guard's view; the Secrets that users refer to, which no cache
+//! holds, are asked for by name, and so is what a cache lacks and the operator would otherwise make:
+//! the caches see objects with our labels only, and those may be lost. An answer that could not be
+//! had is `Unknown`, and nothing destructive follows from it.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -16,12 +17,20 @@ use serde::Serialize;
 use serde_json::Value;
 use tokio::time::timeout;
 
-use super::validate::{ReferencedSecret, References};
+use super::{
+    plan::secrets::restore::is_outdated,
+    step::CredentialKind,
+    validate::{ReferencedSecret, References},
+};
 use crate::{
     api::{RedisReplicaSet, names},
     context::{API_TIMEOUT, Context, SetKey, cached},
     guard::view::View,
-    resources::secrets::{DamagedSecret, ServerCredentials, read_server_secret},
+    resources::{
+        belongs_to,
+        secrets::{DamagedSecret, ServerCredentials, read_published, read_server_secret},
+    },
+    set::Password,
 };
 
 /// Everything a plan is made from.
@@ -56,12 +65,27 @@ pub struct Observed {
 /// The Secret that members start with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Credentials {
-    /// It does not exist.
-    Missing,
+    /// There are no credentials that could be used. This is left of them.
+    Absent(Box<Remains>),
+    /// It could not be read; the text says so.
+    Unknown(String),
     /// It exists and cannot be understood.
     Damaged(String),
     /// It says this.
     Found(Box<ServerCredentials>),
+}
+
+/// What is left of credentials; nothing where there were none yet.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Remains {
+    /// The Secret says this, which is older than what the status records: somebody restored it.
+    pub outdated: Option<Box<ServerCredentials>>,
+    /// What this process saw last, see [`Notes`].
+    pub remembered: Option<Box<ServerCredentials>>,
+    /// The clients' password that is published.
+    pub client: Option<Password>,
+    /// The replication password that is published.
+    pub replication: Option<Password>,
 }
 
 /// What a member answered when it was told its configuration.
@@ -97,11 +121,24 @@ pub enum Cure {
     Correction,
 }
 
-/// What this process remembers of earlier reconciles. Losing it costs a repeated question.
+/// What this process remembers of earlier reconciles. Losing it costs a repeated question, and if the
+/// Secret of the servers is lost too, the control connections until Kubernetes has brought members
+/// their new token.
 #[derive(Clone, Debug, Default)]
 pub struct Notes {
+    /// The credentials that were there last.
+    pub credentials: Option<Remembered>,
     /// What members answered to their configuration.
     pub config_answers: BTreeMap<String, ConfigAnswer>,
+}
+
+/// Credentials that this process saw.
+#[derive(Clone, Debug)]
+pub struct Remembered {
+    /// UID of the set they belong to: a later one of the same name has its own.
+    pub set_uid: String,
+    /// They.
+    pub credentials: Box<ServerCredentials>,
 }
 
 /// Reads everything about a set that exists.
@@ -119,20 +156,25 @@ pub async fn observe(
         .as_ref()
         .and_then(|w| w.spec.as_ref()?.replicas)
         .map(|n| u32::try_from(n).unwrap_or_default());
-    let credentials = match cached(&stores.secrets, key, &names::server_secret(&key.name)) {
-        None => Credentials::Missing,
-        Some(secret) => match read_server_secret(&secret) {
-            Ok(found) => Credentials::Found(Box::new(found)),
-            Err(damage @ DamagedSecret { .. }) => Credentials::Damaged(damage.to_string()),
-        },
+    let mut children = children(
+        context,
+        key,
+        set.metadata.uid.as_deref().unwrap_or_default(),
+    );
+    let secrets = Secrets {
+        context,
+        key,
+        set: &set,
     };
+    let remembered = notes
+        .credentials
+        .filter(|r| Some(&r.set_uid) == set.metadata.uid.as_ref());
+    let credentials = secrets
+        .credentials(&mut children, remembered.map(|r| r.credentials))
+        .await;
     let mut observed = Observed {
         references,
-        children: children(
-            context,
-            key,
-            set.metadata.uid.as_deref().unwrap_or_default(),
-        ),
+        children,
         credentials,
         workload_replicas,
         pods: BTreeMap::new(),
@@ -237,6 +279,82 @@ impl Children<'_> {
     }
 }
 
+/// The Secrets of one set, by name.
+struct Secrets<'a> {
+    context: &'a Context,
+    key: &'a SetKey,
+    set: &'a RedisReplicaSet,
+}
+
+impl Secrets<'_> {
+    /// The Secret that members start with. What the cache has not, or has as it was before what the
+    /// status records, is asked for: it may have lost its label, and the cache may be behind. One
+    /// that is found joins the children, so that its labels are put right.
+    async fn credentials(
+        &self,
+        children: &mut BTreeMap<(&'static str, String), Value>,
+        remembered: Option<Box<ServerCredentials>>,
+    ) -> Credentials {
+        let name = names::server_secret(&self.key.name);
+        let seen = cached(&self.context.stores.secrets, self.key, &name);
+        if let Some(Ok(found)) = seen.map(|secret| read_server_secret(&secret))
+            && !self.is_outdated(&found)
+        {
+            return Credentials::Found(Box::new(found));
+        }
+        let found = match self.ours(&name).await {
+            Ok(found) => found,
+            Err(why) => return Credentials::Unknown(why),
+        };
+        let mut remains = Remains {
+            remembered,
+            ..Remains::default()
+        };
+        if let Some(secret) = found {
+            children.insert(("Secret", name), super::plan::json(&secret));
+            match read_server_secret(&secret) {
+                Ok(found) if self.is_outdated(&found) => remains.outdated = Some(Box::new(found)),
+                Ok(found) => return Credentials::Found(Box::new(found)),
+                Err(damage @ DamagedSecret { .. }) => {
+                    return Credentials::Damaged(damage.to_string());
+                }
+            }
+        }
+        for kind in CredentialKind::ALL {
+            let secret = match self.ours(&kind.published_secret(&self.key.name)).await {
+                Ok(secret) => secret,
+                Err(why) => return Credentials::Unknown(why),
+            };
+            let password = secret.as_ref().and_then(read_published);
+            match kind {
+                CredentialKind::Client => remains.client = password,
+                CredentialKind::Replication => remains.replication = password,
+            }
+        }
+        Credentials::Absent(Box::new(remains))
+    }
+
+    fn is_outdated(&self, credentials: &ServerCredentials) -> bool {
+        let status = self.set.status.as_ref();
+        status.is_some_and(|status| is_outdated(credentials, &status.rotation))
+    }
+
+    /// The Secret of this name as the API server has it now, if it belongs to the set.
+    async fn ours(&self, name: &str) -> Result<Option<Secret>, String> {
+        let api: Api<Secret> = Api::namespaced(self.context.client.clone(), &self.key.namespace);
+        let problem = match timeout(API_TIMEOUT, api.get_opt(name)).await {
+            Ok(Ok(found)) => {
+                let uid = self.set.metadata.uid.as_deref().unwrap_or_default();
+                let ours = |s: &Secret| belongs_to(&s.metadata, &self.key.name, uid);
+                return Ok(found.filter(ours));
+            }
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "no answer of the API server".to_owned(),
+        };
+        Err(format!("Secret {name} could not be read: {problem}"))
+    }
+}
+
 async fn references(context: &Context, key: &SetKey, set: &RedisReplicaSet) -> References {
     let auth = &set.spec.auth;
     References {
@@ -262,6 +380,18 @@ async fn referenced(context: &Context, key: &SetKey, name: Option<&str>) -> Refe
 }
 
 impl Observed {
+    /// What is to be remembered of the credentials.
+    #[must_use]
+    pub fn remembered(&self) -> Option<Remembered> {
+        match &self.credentials {
+            Credentials::Found(found) => Some(Remembered {
+                set_uid: self.set.metadata.uid.clone()?,
+                credentials: found.clone(),
+            }),
+            Credentials::Absent(_) | Credentials::Unknown(_) | Credentials::Damaged(_) => None,
+        }
+    }
+
     /// The UID of a member's pod.
     #[must_use]
     pub fn pod_uid(&self, member: &str) -> Option<String> {

@@ -257,14 +257,22 @@ async fn events(
 }
 
 fn step_event(planned: &Planned) -> Option<Event> {
-    let reason = match &planned.step {
-        Step::DeletePod { .. } => "ReplacedPod",
-        Step::SetVoters { .. } => "VotersChanged",
-        Step::AddPassword { .. } => "RotationStarted",
-        Step::CreateCredentials { .. } => "CredentialsCreated",
+    let why = || planned.why.clone();
+    let (reason, note) = match &planned.step {
+        Step::DeletePod { member, .. } => ("ReplacedPod", format!("{member}: {}", planned.why)),
+        Step::SetVoters { .. } => ("VotersChanged", why()),
+        Step::StoreCredentials { present: None, .. } => ("CredentialsCreated", why()),
+        Step::StoreCredentials {
+            present: Some(present),
+            wanted,
+        } if present.client.revision < wanted.client.revision
+            || present.replication.revision < wanted.replication.revision =>
+        {
+            ("RotationStarted", why())
+        }
         // The guard tells every change of the master.
         Step::SwitchOver { .. }
-        | Step::StoreCredentials(_)
+        | Step::StoreCredentials { .. }
         | Step::Apply(_)
         | Step::RecordRotation { .. }
         | Step::RecordRelocation(_)
@@ -272,21 +280,7 @@ fn step_event(planned: &Planned) -> Option<Event> {
         | Step::PushConfig { .. }
         | Step::LabelPod { .. } => return None,
     };
-    let subject = match &planned.step {
-        Step::DeletePod { member, .. } => format!("{member}: {}", planned.why),
-        Step::SwitchOver { .. }
-        | Step::SetVoters { .. }
-        | Step::AddPassword { .. }
-        | Step::CreateCredentials { .. }
-        | Step::StoreCredentials(_)
-        | Step::Apply(_)
-        | Step::RecordRotation { .. }
-        | Step::RecordRelocation(_)
-        | Step::PushCredentials { .. }
-        | Step::PushConfig { .. }
-        | Step::LabelPod { .. } => planned.why.clone(),
-    };
-    Some(event(EventType::Normal, reason, "Reconcile", &subject))
+    Some(event(EventType::Normal, reason, "Reconcile", &note))
 }
 
 /// Reasons of a set that is on its way to what its spec asks for: nothing to be warned of.

@@ -8,12 +8,15 @@ use std::fmt;
 use control::proto;
 use serde_json::Value;
 
-use super::diff::Change;
+use super::{diff::Change, draft::CredentialsDraft};
 use crate::{
-    api::v1alpha1::{FailoverReason, RelocationStatus, RotationState},
+    api::{
+        names,
+        v1alpha1::{FailoverReason, RelocationStatus, RotationState, RotationStatus},
+    },
     failover::switchover::Order,
-    resources::secrets::ServerCredentials,
-    set::Password,
+    resources::secrets::{Ring, ServerCredentials},
+    set::{Auth, CredentialSource},
 };
 
 /// One thing to do, with its reason.
@@ -47,42 +50,93 @@ pub enum CredentialKind {
     Replication,
 }
 
-/// A new password for a ring.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum NewPassword {
-    /// To be generated.
-    Generated,
-    /// From the user's Secret.
-    Given(Password),
+impl CredentialKind {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Client, Self::Replication];
+
+    /// Whose password it is, for people.
+    #[must_use]
+    pub fn whose(self) -> &'static str {
+        match self {
+            Self::Client => "clients",
+            Self::Replication => "replication",
+        }
+    }
+
+    /// The user that logs in with it.
+    #[must_use]
+    pub fn user(self) -> &'static str {
+        match self {
+            Self::Client => names::CLIENT_USER,
+            Self::Replication => names::REPLICATION_USER,
+        }
+    }
+
+    /// Name of the Secret that publishes it, while it is generated.
+    #[must_use]
+    pub fn published_secret(self, set: &str) -> String {
+        match self {
+            Self::Client => names::client_secret(set),
+            Self::Replication => names::replication_secret(set),
+        }
+    }
+
+    /// Where its password comes from.
+    #[must_use]
+    pub fn source(self, auth: &Auth) -> &CredentialSource {
+        match self {
+            Self::Client => &auth.client,
+            Self::Replication => &auth.replication,
+        }
+    }
+
+    /// Its passwords.
+    #[must_use]
+    pub fn ring(self, credentials: &ServerCredentials) -> &Ring {
+        match self {
+            Self::Client => &credentials.client,
+            Self::Replication => &credentials.replication,
+        }
+    }
+
+    /// Where its rotation stands.
+    #[must_use]
+    pub fn recorded(self, status: &RotationStatus) -> &RotationState {
+        match self {
+            Self::Client => &status.client,
+            Self::Replication => &status.replication,
+        }
+    }
+
+    /// Its field in [`RotationStatus`].
+    #[must_use]
+    pub fn status_field(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Replication => "replication",
+        }
+    }
 }
 
 /// What can be done.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Step {
-    /// Make the first credentials, and the Secret that members start with.
-    CreateCredentials {
-        /// The clients' password.
-        client: NewPassword,
-        /// The replication password.
-        replication: NewPassword,
-    },
-    /// Write the Secret that members start with.
-    StoreCredentials(Box<ServerCredentials>),
-    /// Put a new password beside the old one in the Secret that members start with.
-    AddPassword {
-        /// What is there now.
-        present: Box<ServerCredentials>,
-        /// Which credential.
-        kind: CredentialKind,
-        /// The new one.
-        password: NewPassword,
+    /// Write the Secret that members start with, over the one that the plan was made from and over
+    /// no other.
+    StoreCredentials {
+        /// What is there now; `None` if the Secret does not exist.
+        present: Option<Box<ServerCredentials>>,
+        /// What shall be there.
+        wanted: Box<CredentialsDraft>,
     },
     /// Apply a child object.
     Apply(Box<Child>),
-    /// Record where a rotation stands.
+    /// Record where a rotation stands, in the place of what the plan was made from.
     RecordRotation {
         /// Which credential.
         kind: CredentialKind,
+        /// Where it stood.
+        seen: Box<RotationState>,
         /// Where it stands.
         state: Box<RotationState>,
     },
@@ -151,9 +205,7 @@ impl Step {
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {
-            Self::CreateCredentials { .. } => "create credentials",
-            Self::StoreCredentials(_) => "store credentials",
-            Self::AddPassword { .. } => "add a password",
+            Self::StoreCredentials { .. } => "store credentials",
             Self::Apply(_) => "apply",
             Self::RecordRotation { .. } => "record the rotation",
             Self::PushCredentials { .. } => "push credentials",

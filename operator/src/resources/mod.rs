@@ -84,5 +84,17 @@ fn non_empty<T: Default + PartialEq>(value: T) -> Option<T> {
     (value != T::default()).then_some(value)
 }
 
+/// Whether an object belongs to the set of this name and UID: it is owned by it, or it has no owner who
+/// controls it and says so by its label, as a copy does that somebody restored.
+#[must_use]
+pub fn belongs_to(object: &ObjectMeta, set: &str, uid: &str) -> bool {
+    let mut owners = object.owner_references.iter().flatten();
+    let label = object.labels.as_ref().and_then(|l| l.get(names::SET_LABEL));
+    match owners.find(|owner| owner.controller == Some(true)) {
+        Some(controller) => controller.uid == uid,
+        None => label.map(String::as_str) == Some(set),
+    }
+}
+
 #[cfg(test)]
 mod tests;

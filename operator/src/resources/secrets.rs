@@ -6,9 +6,10 @@
 //! <name>-server       what members start with, and the operator's memory of every password still accepted
 //! ```
 //!
-//! The first two exist only while their password is generated; a user's own Secret is never written. The third
-//! always exists: it is written before any member is told, so that an operator killed in between knows what
-//! it did. Members read its files at start; later changes reach them over the control port.
+//! The first two exist only while their password is generated; a user's own Secret is never written, nor
+//! copied into one of these. The third always exists: it is written before any member is told, so that an
+//! operator killed in between knows what it did. Members read its files at start; later changes of passwords
+//! reach them over the control port, the control token by its file, which they read again and again.
 
 use std::collections::BTreeMap;
 
@@ -51,7 +52,8 @@ pub struct ServerCredentials {
 /// Why the Secret of the servers cannot be understood.
 #[derive(Debug, Error, PartialEq, Eq)]
 #[error(
-    "Secret {secret} lacks a usable {key}: restore that key; do not delete the Secret, members know no other passwords than its"
+    "Secret {secret} lacks a usable {key}: correct or restore it, or delete the Secret; it is then made anew with \
+     the passwords that are published"
 )]
 pub struct DamagedSecret {
     /// Name of the Secret.
@@ -61,32 +63,13 @@ pub struct DamagedSecret {
 }
 
 impl Ring {
-    /// A ring with the first password.
+    /// A ring with one password.
     #[must_use]
-    pub fn first(password: Password) -> Self {
+    pub fn only(revision: i64, password: Password) -> Self {
         Self {
-            revision: 1,
+            revision,
             newest: password,
             previous: None,
-        }
-    }
-
-    /// The ring in which `password` is the newest and the present newest is still accepted.
-    #[must_use]
-    pub fn with_new(&self, password: Password) -> Self {
-        Self {
-            revision: self.revision.saturating_add(1),
-            newest: password,
-            previous: Some(self.newest.clone()),
-        }
-    }
-
-    /// The ring in which only the newest is accepted.
-    #[must_use]
-    pub fn newest_only(&self) -> Self {
-        Self {
-            previous: None,
-            ..self.clone()
         }
     }
 
@@ -107,7 +90,7 @@ pub fn client_secret(set: &ValidatedSet, password: &Password) -> Secret {
         set,
         names::client_secret(&set.name),
         [
-            ("username".to_owned(), "default".to_owned()),
+            ("username".to_owned(), names::CLIENT_USER.to_owned()),
             (names::PASSWORD_KEY.to_owned(), text.to_owned()),
             ("host".to_owned(), host.clone()),
             (
@@ -121,7 +104,7 @@ pub fn client_secret(set: &ValidatedSet, password: &Password) -> Secret {
             ("port".to_owned(), port.to_string()),
             (
                 "uri".to_owned(),
-                format!("redis://default:{text}@{host}:{port}"),
+                format!("redis://{}:{text}@{host}:{port}", names::CLIENT_USER),
             ),
         ],
     )
@@ -166,6 +149,12 @@ pub fn server_secret(set: &ValidatedSet, credentials: &ServerCredentials) -> Sec
         }
     }
     secret(set, names::server_secret(&set.name), data)
+}
+
+/// The password in a Secret that [`client_secret`] or [`replication_secret`] made, if it can be used.
+#[must_use]
+pub fn read_published(found: &Secret) -> Option<Password> {
+    Password::check(&found.data.as_ref()?.get(names::PASSWORD_KEY)?.0).ok()
 }
 
 /// Reads what [`server_secret`] wrote.
@@ -214,14 +203,30 @@ fn read_ring(data: &BTreeMap<String, ByteString>, prefix: &str) -> Option<Ring> 
     })
 }
 
-/// What a member accepts and presents until the operator has told it more.
+/// What a member accepts and presents until the operator has told it more: everything that is accepted now.
+/// Kubernetes brings a change of this file to a running pod only after a minute or so, and the file as it was
+/// before the last change must do, too. A member that finds its `masterauth` refused tries what else the user
+/// of replicas may have, so it gets in before, during and after a rotation.
 fn credentials_conf(credentials: &ServerCredentials) -> String {
-    format!(
+    let (client, replication) = (&credentials.client, &credentials.replication);
+    let mut text = format!(
         "requirepass {}\nmasteruser {}\nmasterauth {}\n",
-        quoted(credentials.client.oldest().expose()),
+        quoted(client.newest.expose()),
         names::REPLICATION_USER,
-        quoted(credentials.replication.oldest().expose()),
-    )
+        quoted(replication.oldest().expose()),
+    );
+    if let Some(previous) = &client.previous {
+        text.push_str(&accepted(names::CLIENT_USER, previous));
+    }
+    if replication.previous.is_some() {
+        text.push_str(&accepted(names::REPLICATION_USER, &replication.newest));
+    }
+    text
+}
+
+/// The line that has a member accept one more password.
+fn accepted(user: &str, password: &Password) -> String {
+    format!("accept-password {user} {}\n", quoted(password.expose()))
 }
 
 /// A word of `redis.conf`, whatever it contains.

@@ -85,8 +85,12 @@ fn all(desired: &Desired) -> String {
 
 fn credentials() -> ServerCredentials {
     ServerCredentials {
-        client: Ring::first(Password::new("c1")).with_new(Password::new("c2")),
-        replication: Ring::first(Password::new("r1")),
+        client: Ring {
+            revision: 2,
+            newest: Password::new("c2"),
+            previous: Some(Password::new("c1")),
+        },
+        replication: Ring::only(1, Password::new("r1")),
         control_token: Password::new("t"),
     }
 }
@@ -127,11 +131,11 @@ fn secrets_hold_what_clients_and_members_need() {
 fn the_servers_secret_is_read_back_at_every_point_of_a_rotation() {
     let set = smallest();
     let first = ServerCredentials {
-        client: Ring::first(Password::new("c1")),
+        client: Ring::only(1, Password::new("c1")),
         ..credentials()
     };
     let settled = ServerCredentials {
-        client: credentials().client.newest_only(),
+        client: Ring::only(2, Password::new("c2")),
         ..credentials()
     };
     for written in [first, credentials(), settled] {
@@ -157,9 +161,53 @@ fn a_damaged_secret_names_the_key() {
 }
 
 #[test]
+fn a_member_starts_with_every_password_that_counts() {
+    let both = ServerCredentials {
+        replication: Ring {
+            revision: 2,
+            newest: Password::new("r2"),
+            previous: Some(Password::new("r1")),
+        },
+        ..credentials()
+    };
+    let secret = secrets::server_secret(&smallest(), &both);
+    let text = secret
+        .data
+        .and_then(|mut data| data.remove(secrets::CREDENTIALS_FILE));
+    let text = String::from_utf8(text.expect("credentials").0).expect("text");
+    let expected = [
+        r#"requirepass "c2""#,
+        "masteruser replication",
+        r#"masterauth "r1""#,
+        r#"accept-password default "c1""#,
+        r#"accept-password replication "r2""#,
+    ];
+    assert_eq!(text.lines().collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn an_object_belongs_to_the_set_that_controls_it_or_that_it_names() {
+    let set = smallest();
+    let mut secret = secrets::server_secret(&set, &credentials());
+    let belongs = |secret: &Secret| belongs_to(&secret.metadata, &set.name, &set.uid);
+    assert!(belongs(&secret));
+    let labels = secret.metadata.labels.take();
+    assert!(belongs(&secret), "only its labels are lost");
+    secret.metadata.owner_references = None;
+    assert!(!belongs(&secret), "a stranger of that name");
+    secret.metadata.labels = labels;
+    assert!(belongs(&secret), "a copy that was restored");
+    let mut owner = set.owner.clone();
+    owner.uid = "other".to_owned();
+    owner.controller = Some(true);
+    secret.metadata.owner_references = Some(vec![owner]);
+    assert!(!belongs(&secret), "it belongs to another set");
+}
+
+#[test]
 fn passwords_stay_one_word_of_the_configuration() {
     let mut hostile = credentials();
-    hostile.client = Ring::first(Password::new(r#"a"\b"#));
+    hostile.client = Ring::only(1, Password::new(r#"a"\b"#));
     let secret = secrets::server_secret(&smallest(), &hostile);
     let text = secret
         .data

@@ -48,11 +48,19 @@ pub enum Trigger {
 pub struct Report {
     /// The member.
     pub member: String,
-    /// The label it last confirmed; `None` when it cannot be asked.
-    pub applied: Option<String>,
-    /// How long ago somebody last logged in with, or still holds a session from, the old
-    /// credential; `None` when nobody has.
-    pub old_used: Option<Duration>,
+    /// Whether it does what [`wanted`] says.
+    pub answer: Answer,
+}
+
+/// Whether a member does what it shall.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Answer {
+    /// It says that it does.
+    Confirmed,
+    /// It does not yet.
+    Pending,
+    /// It cannot be asked.
+    Silent,
 }
 
 /// Everything a decision needs.
@@ -66,8 +74,6 @@ pub struct Facts<'a> {
     pub reports: &'a [Report],
     /// How long old and new are both valid at least.
     pub overlap: Duration,
-    /// How long nobody may have used the old one before it is retired.
-    pub grace: Duration,
 }
 
 /// What must be done to the Secrets before the state may advance. Each is safe to repeat.
@@ -149,7 +155,6 @@ pub fn wanted(state: &State) -> Wanted {
 /// The next move of the rotation that is in `state`.
 #[must_use]
 pub fn next(state: &State, facts: &Facts<'_>) -> Next {
-    let here = wanted(state).label;
     match state.phase {
         Phase::Settled => match facts.trigger {
             Trigger::None => Next::Rest,
@@ -162,14 +167,14 @@ pub fn next(state: &State, facts: &Facts<'_>) -> Next {
                 },
             },
         },
-        Phase::Adding => when_all(state, facts, &here, Effect::None, Phase::Switching),
-        Phase::Switching => when_all(state, facts, &here, Effect::Publish, Phase::Overlapping),
-        Phase::Overlapping => overlap(state, facts, &here),
-        Phase::Retiring => when_all(state, facts, &here, Effect::None, Phase::Settled),
+        Phase::Adding => when_all(state, facts, Effect::None, Phase::Switching),
+        Phase::Switching => when_all(state, facts, Effect::Publish, Phase::Overlapping),
+        Phase::Overlapping => overlap(state, facts),
+        Phase::Retiring => when_all(state, facts, Effect::None, Phase::Settled),
     }
 }
 
-fn overlap(state: &State, facts: &Facts<'_>, label: &str) -> Next {
+fn overlap(state: &State, facts: &Facts<'_>) -> Next {
     let elapsed = facts.now.duration_since(state.since);
     let elapsed = Duration::try_from(elapsed).unwrap_or_default();
     if elapsed < facts.overlap {
@@ -184,31 +189,16 @@ fn overlap(state: &State, facts: &Facts<'_>, label: &str) -> Next {
             },
         };
     }
-    let user = facts
-        .reports
-        .iter()
-        .find(|r| r.old_used.is_some_and(|ago| ago < facts.grace));
-    if let Some(user) = user {
-        return Next::Wait {
-            why: format!(
-                "somebody still uses the old credential with {}",
-                user.member
-            ),
-        };
-    }
-    when_all(state, facts, label, Effect::DropOld, Phase::Retiring)
+    when_all(state, facts, Effect::DropOld, Phase::Retiring)
 }
 
-fn when_all(state: &State, facts: &Facts<'_>, label: &str, effect: Effect, phase: Phase) -> Next {
-    let missing = facts
-        .reports
-        .iter()
-        .find(|r| r.applied.as_deref() != Some(label));
-    if let Some(missing) = missing {
-        let name = &missing.member;
-        let why = match missing.applied {
-            Some(_) => format!("{name} has not confirmed revision {} yet", state.revision),
-            None => format!("{name} cannot be asked for its revision"),
+fn when_all(state: &State, facts: &Facts<'_>, effect: Effect, phase: Phase) -> Next {
+    for report in facts.reports {
+        let name = &report.member;
+        let why = match report.answer {
+            Answer::Confirmed => continue,
+            Answer::Pending => format!("{name} has not confirmed revision {} yet", state.revision),
+            Answer::Silent => format!("{name} cannot be asked for its revision"),
         };
         return Next::Wait { why };
     }
@@ -234,36 +224,32 @@ pub fn wake_after(state: &State, facts: &Facts<'_>) -> Option<Duration> {
         return None;
     }
     let elapsed = Duration::try_from(facts.now.duration_since(state.since)).unwrap_or_default();
-    let overlap = facts.overlap.saturating_sub(elapsed);
-    let grace = facts
-        .reports
-        .iter()
-        .filter_map(|r| r.old_used)
-        .map(|ago| facts.grace.saturating_sub(ago))
-        .max()
-        .unwrap_or_default();
-    Some(overlap.max(grace))
+    Some(facts.overlap.saturating_sub(elapsed))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{Answer::*, *};
 
     const OVERLAP: Duration = Duration::from_secs(60);
-    const GRACE: Duration = Duration::from_secs(10);
+    const GOING_ON: [Phase; 4] = [
+        Phase::Adding,
+        Phase::Switching,
+        Phase::Overlapping,
+        Phase::Retiring,
+    ];
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(1_000_000 + second).unwrap()
     }
 
-    fn reports(labels: [Option<&str>; 3]) -> Vec<Report> {
-        labels
+    fn reports(answers: [Answer; 3]) -> Vec<Report> {
+        answers
             .iter()
             .enumerate()
-            .map(|(i, label)| Report {
+            .map(|(i, answer)| Report {
                 member: format!("m-{i}"),
-                applied: label.map(Into::into),
-                old_used: None,
+                answer: *answer,
             })
             .collect()
     }
@@ -274,7 +260,6 @@ mod tests {
             trigger,
             reports,
             overlap: OVERLAP,
-            grace: GRACE,
         }
     }
 
@@ -306,41 +291,46 @@ mod tests {
             revision: 4,
             since: at(0),
         };
-        let r = reports([Some("4-only"); 3]);
-        assert_eq!(next(&state, &facts(at(1), Trigger::None, &r)), Next::Rest);
+        let all = reports([Confirmed; 3]);
+        let untold = reports([Pending; 3]);
+        assert_eq!(next(&state, &facts(at(1), Trigger::None, &all)), Next::Rest);
         assert_eq!(
-            advance(&mut state, &facts(at(1), Trigger::Demanded, &r)),
+            advance(&mut state, &facts(at(1), Trigger::Demanded, &all)),
             Effect::AddNew
         );
         assert_eq!((state.phase, state.revision), (Phase::Adding, 5));
         assert_eq!(wanted(&state).present, Present::Previous);
+        assert_eq!(wanted(&state).label, "5-add");
         assert_eq!(
-            waits(&state, &facts(at(2), Trigger::None, &r)),
+            waits(&state, &facts(at(2), Trigger::None, &untold)),
             "m-0 has not confirmed revision 5 yet"
         );
-        let r = reports([Some("5-add"); 3]);
         assert_eq!(
-            advance(&mut state, &facts(at(3), Trigger::None, &r)),
+            advance(&mut state, &facts(at(3), Trigger::None, &all)),
             Effect::None
         );
         assert_eq!(wanted(&state).present, Present::Newest);
-        let r = reports([Some("5-both"); 3]);
+        assert_eq!(wanted(&state).label, "5-both");
         assert_eq!(
-            advance(&mut state, &facts(at(4), Trigger::None, &r)),
+            advance(&mut state, &facts(at(4), Trigger::None, &all)),
             Effect::Publish
         );
         assert_eq!(
-            waits(&state, &facts(at(10), Trigger::None, &r)),
+            waits(&state, &facts(at(10), Trigger::None, &all)),
             "the old password is accepted until 1970-01-12T13:47:44Z"
         );
         assert_eq!(
-            advance(&mut state, &facts(at(64), Trigger::None, &r)),
+            wake_after(&state, &facts(at(10), Trigger::None, &all)),
+            Some(Duration::from_secs(54))
+        );
+        assert_eq!(
+            advance(&mut state, &facts(at(64), Trigger::None, &all)),
             Effect::DropOld
         );
         assert_eq!(wanted(&state).accept, Accept::Newest);
-        let r = reports([Some("5-only"); 3]);
+        assert_eq!(wanted(&state).label, "5-only");
         assert_eq!(
-            advance(&mut state, &facts(at(65), Trigger::None, &r)),
+            advance(&mut state, &facts(at(65), Trigger::None, &all)),
             Effect::None
         );
         assert_eq!(
@@ -355,45 +345,18 @@ mod tests {
 
     #[test]
     fn an_unreachable_member_holds_every_phase_back() {
-        for (phase, label) in [
-            (Phase::Adding, "2-add"),
-            (Phase::Switching, "2-both"),
-            (Phase::Overlapping, "2-both"),
-            (Phase::Retiring, "2-only"),
-        ] {
+        for phase in GOING_ON {
             let state = State {
                 phase,
                 revision: 2,
                 since: at(0),
             };
-            let r = reports([Some(label), None, Some(label)]);
+            let r = reports([Confirmed, Silent, Confirmed]);
             assert_eq!(
                 waits(&state, &facts(at(1000), Trigger::None, &r)),
                 "m-1 cannot be asked for its revision"
             );
         }
-    }
-
-    #[test]
-    fn the_old_one_is_not_retired_while_somebody_uses_it() {
-        let state = State {
-            phase: Phase::Overlapping,
-            revision: 2,
-            since: at(0),
-        };
-        let mut r = reports([Some("2-both"); 3]);
-        r[2].old_used = Some(Duration::from_secs(3));
-        let f = facts(at(100), Trigger::None, &r);
-        assert_eq!(
-            waits(&state, &f),
-            "somebody still uses the old credential with m-2"
-        );
-        assert_eq!(wake_after(&state, &f), Some(Duration::from_secs(7)));
-        r[2].old_used = Some(GRACE);
-        assert!(matches!(
-            next(&state, &facts(at(107), Trigger::None, &r)),
-            Next::Advance { .. }
-        ));
     }
 
     #[test]
@@ -403,7 +366,7 @@ mod tests {
             revision: 2,
             since: at(0),
         };
-        let r = reports([Some("1-only"); 3]);
+        let r = reports([Pending; 3]);
         assert!(matches!(
             next(&state, &facts(at(1), Trigger::Demanded, &r)),
             Next::Wait { .. }
@@ -417,7 +380,7 @@ mod tests {
             revision: 2,
             since: at(100),
         };
-        let r = reports([Some("2-both"); 3]);
+        let r = reports([Confirmed; 3]);
         assert_eq!(
             waits(&state, &facts(at(0), Trigger::None, &r)),
             "the old password is accepted until 1970-01-12T13:49:20Z"
@@ -426,29 +389,20 @@ mod tests {
 
     #[test]
     fn every_state_with_every_report_either_waits_or_advances_once() {
-        let labels = [None, Some("2-add"), Some("2-both"), Some("2-only")];
-        for phase in [
-            Phase::Adding,
-            Phase::Switching,
-            Phase::Overlapping,
-            Phase::Retiring,
-        ] {
+        let answers = [Silent, Pending, Confirmed];
+        for phase in GOING_ON {
             let state = State {
                 phase,
                 revision: 2,
                 since: at(0),
             };
-            for a in labels {
-                for b in labels {
+            for a in answers {
+                for b in answers {
                     let r = reports([a, b, a]);
                     if let Next::Advance { to, .. } =
                         next(&state, &facts(at(1000), Trigger::None, &r))
                     {
-                        let here = wanted(&state).label;
-                        assert!(
-                            r.iter()
-                                .all(|r| r.applied.as_deref() == Some(here.as_str()))
-                        );
+                        assert_eq!([a, b], [Confirmed, Confirmed]);
                         assert_eq!(to.revision, state.revision);
                     }
                 }

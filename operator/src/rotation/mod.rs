@@ -16,10 +16,12 @@
 //! ```
 //!
 //! Invariants: pure, no clock (time is an argument); a phase ends only when every member has
-//! reported the phase's own label, so a member that cannot be reached holds the rotation back and
+//! confirmed what the phase wants, so a member that cannot be reached holds the rotation back and
 //! never loses a login; the whole progress is the [`credential::State`] kept in the set's status,
 //! so any operator continues anywhere; every effect is safe to repeat.
 //!
-//! Not done here: certificates, which come with TLS.
+//! Not done here: certificates, which come with TLS; waiting for sessions that logged in with the
+//! old credential. They stay when it is retired, and one forgotten connection must not keep a leaked
+//! password valid for ever: the overlap is what clients have.
 
 pub mod credential;

@@ -39,7 +39,7 @@ owned_directives! {
 }
 owned_directives! {
     /// Refuses [`Concern::Credentials`] in `spec.config`.
-    CONFIG_CREDENTIAL_RULE, CREDENTIALS = "requirepass", "masterauth", "masteruser", "primaryauth", "primaryuser", "user"
+    CONFIG_CREDENTIAL_RULE, CREDENTIALS = "requirepass", "masterauth", "masteruser", "primaryauth", "primaryuser", "user", "accept-password"
 }
 owned_directives! {
     /// Refuses [`Concern::Process`] in `spec.config`.

@@ -21,7 +21,8 @@ pub struct AuthSpec {
     pub overlap: Option<DurationText>,
 
     /// Name of a Secret of yours in the same namespace whose key `password` is the clients' password. A change of
-    /// that Secret starts a rotation. Default: the operator generates the Secret `<name>-client`.
+    /// that Secret starts a rotation; for a moment, until members have been told, a login with the new password is
+    /// refused. Default: the operator generates the Secret `<name>-client`, which never is ahead of the members.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub client_secret_name: Option<String>,

@@ -94,7 +94,7 @@ pub const CONFIG_FILES_MESSAGE: &str = "config must not set dir, the names of da
 /// Roles are the operator's.
 pub const CONFIG_ROLE_MESSAGE: &str = "config must not set replicaof, replica-priority, replica-read-only or cluster-enabled, because the operator assigns the roles: remove them";
 /// Credentials are not configuration.
-pub const CONFIG_CREDENTIAL_MESSAGE: &str = "config must not set requirepass, masterauth, masteruser or user, because everybody may read it: put the password into a Secret and name that in spec.auth.clientSecretName or spec.auth.replicationSecretName";
+pub const CONFIG_CREDENTIAL_MESSAGE: &str = "config must not set requirepass, masterauth, masteruser, user or accept-password, because everybody may read it: put the password into a Secret and name that in spec.auth.clientSecretName or spec.auth.replicationSecretName";
 /// How the process runs is the operator's.
 pub const CONFIG_PROCESS_MESSAGE: &str = "config must not set how the process runs or is managed (daemonize, supervised, pidfile, logfile, syslog-*, managed, member-name, control-*, metrics-port, lease): remove them; logs go to standard output";
 

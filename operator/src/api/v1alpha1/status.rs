@@ -354,6 +354,8 @@ pub enum RotationCause {
     SecretChanged,
     /// The annotation asked for it.
     Requested,
+    /// The Secret `<name>-server` was lost or replaced by an older copy, and made anew.
+    SecretLost,
 }
 
 /// What one member has confirmed of a rotation.
@@ -364,7 +366,8 @@ pub struct MemberRotation {
     pub name: String,
 
     /// The last instruction that it confirmed: the revision, and whether it was to accept it in addition (`4-add`),
-    /// to use it while the old one is still accepted (`4-both`) or to accept nothing else (`4-only`).
+    /// to use it while the old one is still accepted (`4-both`) or to accept nothing else (`4-only`). Absent until
+    /// it confirmed one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub applied: Option<String>,
 }

@@ -17,8 +17,8 @@ use crate::{
     guard::view::{MemberView, View},
     members::remote::Remote,
     reconcile::{
+        draft::{CredentialsDraft, NewPassword},
         observe::{ConfigAnswer, Credentials, Cure, RefusedDirective},
-        step::{CredentialKind, NewPassword},
         validate::{Defaults, ReferencedSecret, References, validate},
     },
     resources::secrets::{Ring, ServerCredentials, server_secret},
@@ -28,7 +28,7 @@ use crate::{
 
 mod relocation;
 
-fn object(spec: &Value) -> RedisReplicaSet {
+pub(in crate::reconcile) fn object(spec: &Value) -> RedisReplicaSet {
     serde_json::from_value(json!({
         "apiVersion": "redfleet.dev/v1alpha1",
         "kind": "RedisReplicaSet",
@@ -38,7 +38,7 @@ fn object(spec: &Value) -> RedisReplicaSet {
     .unwrap()
 }
 
-fn check(set: &RedisReplicaSet, references: &References) -> ValidatedSet {
+pub(in crate::reconcile) fn check(set: &RedisReplicaSet, references: &References) -> ValidatedSet {
     let defaults = Defaults {
         server_image: "server:1".into(),
     };
@@ -50,7 +50,7 @@ pub(in crate::reconcile) fn valid(spec: Value) -> ValidatedSet {
     check(&object(&spec), &References::default())
 }
 
-fn second(second: i64) -> Timestamp {
+pub(in crate::reconcile) fn second(second: i64) -> Timestamp {
     Timestamp::from_second(1_000_000 + second).unwrap()
 }
 
@@ -62,7 +62,7 @@ struct World {
 impl World {
     fn new(spec: &Value, told: u64) -> Self {
         let set = object(spec);
-        let ring = |text: &str| Ring::first(Password::new(text));
+        let ring = |text: &str| Ring::only(1, Password::new(text));
         let credentials = ServerCredentials {
             client: ring("client"),
             replication: ring("replication"),
@@ -315,20 +315,26 @@ async fn the_timer_rotates_what_was_generated_when_its_time_has_come() {
     let plan = world.plan();
     assert_eq!(plan.wake_after, Some(Duration::from_secs(360)));
     assert_eq!(plan.secrets.next_at[0], Some(Time(minutes(10))));
-    assert!(!world.words().contains(&"add a password".to_owned()));
+    assert!(!world.words().contains(&"store credentials".to_owned()));
     world.observed.now = minutes(10);
-    let begun: Vec<CredentialKind> = world
-        .steps()
-        .iter()
-        .filter_map(|step| {
-            let Step::AddPassword { kind, password, .. } = step else {
-                return None;
-            };
-            assert_eq!(password, &NewPassword::Generated);
-            Some(*kind)
-        })
-        .collect();
-    assert_eq!(begun, [CredentialKind::Client, CredentialKind::Replication]);
+    let steps = world.steps();
+    let stored: Vec<&CredentialsDraft> = steps.iter().filter_map(draft).collect();
+    let [both] = stored.as_slice() else {
+        panic!("{stored:?}")
+    };
+    for ring in [&both.client, &both.replication] {
+        assert_eq!((ring.revision, &ring.newest), (2, &NewPassword::Generated));
+        assert!(ring.previous.is_some());
+    }
+}
+
+/// The credentials that a step stores.
+fn draft(step: &Step) -> Option<&CredentialsDraft> {
+    if let Step::StoreCredentials { wanted, .. } = step {
+        Some(wanted)
+    } else {
+        None
+    }
 }
 
 #[tokio::test]
@@ -354,9 +360,8 @@ async fn a_changed_secret_of_the_user_rotates_and_a_lost_one_does_not() {
     world.observed.references.client = secret("changed");
     let steps = world.steps();
     let given = NewPassword::Given(Password::new("changed"));
-    let adds =
-        |step: &Step| matches!(step, Step::AddPassword { password, .. } if *password == given);
-    assert!(steps.iter().any(adds), "{steps:?}");
+    let adds = |draft: &CredentialsDraft| draft.client.newest == given;
+    assert!(steps.iter().filter_map(draft).any(adds), "{steps:?}");
     let caused = |step: &Step| matches!(step, Step::RecordRotation { state, .. } if state.cause == Some(RotationCause::SecretChanged));
     assert!(steps.iter().any(caused), "{steps:?}");
 }
