@@ -327,10 +327,6 @@ fn clients_are_asked_about_and_held_back_as_in_redis() -> Result<()> {
         CONFIG GET nosuch
         CONFIG RESETSTAT x
         OBJECT HELP
-        SHUTDOWN BOGUS
-        SHUTDOWN ABORT
-        SHUTDOWN SAVE NOSAVE
-        SHUTDOWN NOW ABORT
         DEBUG SLEEP 0
         WAIT x 0
         WAIT 0 x
@@ -350,9 +346,13 @@ fn clients_are_asked_about_and_held_back_as_in_redis() -> Result<()> {
 }
 
 #[test]
-fn cursors_and_directives_take_only_what_redis_takes() -> Result<()> {
+fn cursors_directives_and_shutdown_take_only_what_redis_takes() -> Result<()> {
     Pair::start(&[])?.script(
-        "SCAN -1
+        "SHUTDOWN BOGUS
+        SHUTDOWN ABORT
+        SHUTDOWN SAVE NOSAVE
+        SHUTDOWN NOW ABORT
+        SCAN -1
         SCAN +0
         SCAN -
         SCAN --1

@@ -13,10 +13,11 @@ use futures::StreamExt;
 use k8s_openapi::api::core::v1::{Node, Secret};
 use kube::{
     Api, Client, Resource, ResourceExt,
+    core::PartialObjectMeta,
     runtime::{
         WatchStreamExt,
         reflector::{Lookup, store::Writer},
-        watcher::{self, Event, metadata_watcher, watcher},
+        watcher::{self, Event, watcher},
     },
 };
 use serde::de::DeserializeOwned;
@@ -76,10 +77,10 @@ impl Watches {
     /// Watches the metadata of all Secrets, for those that sets refer to: they have any name and no
     /// label of ours. Nothing of them is kept; what they say is read by `observe`.
     fn spawn_references(&self, tasks: &mut JoinSet<()>) {
-        let api: Api<Secret> = Api::all(self.client.clone());
+        let api: Api<PartialObjectMeta<Secret>> = Api::all(self.client.clone());
         let operator = Arc::clone(&self.operator);
         tasks.spawn(async move {
-            let events = metadata_watcher(api, watcher::Config::default()).default_backoff();
+            let events = watcher(api, watcher::Config::default()).default_backoff();
             let mut events = std::pin::pin!(events);
             while let Some(event) = events.next().await {
                 match event {

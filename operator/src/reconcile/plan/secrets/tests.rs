@@ -227,7 +227,6 @@ impl Cluster {
             nodes: BTreeMap::new(),
             view: self.view(),
             config_answers: BTreeMap::new(),
-            relocations: BTreeMap::new(),
             now: self.now,
         }
     }
@@ -282,6 +281,7 @@ impl Cluster {
             | Step::SetVoters { .. }
             | Step::SwitchOver { .. }
             | Step::DeletePod { .. }
+            | Step::RecordRelocation(_)
             | Step::LabelPod { .. } => false,
         };
         let steps = plan.steps.iter().map(|p| p.step.clone());
@@ -357,6 +357,7 @@ impl Cluster {
             | Step::SetVoters { .. }
             | Step::SwitchOver { .. }
             | Step::DeletePod { .. }
+            | Step::RecordRelocation(_)
             | Step::LabelPod { .. } => panic!("it does not concern passwords"),
         }
         true

@@ -90,9 +90,7 @@ impl World {
             Step::RecordRelocation(None) => Some("forget".into()),
             Step::DeletePod { member, .. } => Some(format!("delete {member}")),
             Step::SwitchOver { order, .. } => Some(format!("switch over to {}", order.to)),
-            Step::CreateCredentials { .. }
-            | Step::StoreCredentials(_)
-            | Step::AddPassword { .. }
+            Step::StoreCredentials { .. }
             | Step::Apply(_)
             | Step::RecordRotation { .. }
             | Step::PushCredentials { .. }
