@@ -15,6 +15,7 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::Api;
 use kube::api::{DeleteParams, ListParams};
 use redfleet_operator::api::v1alpha1::{RedisReplicaSet, RedisReplicaSetStatus};
+use serde_json::Value;
 
 use crate::apiserver::repository;
 use crate::cluster::{Cluster, Namespace, pod_ip, run};
@@ -136,6 +137,36 @@ pub async fn pod_uids(set: &Set) -> anyhow::Result<BTreeMap<String, String>> {
     Ok(found)
 }
 
+/// Kinds that nobody but the operator writes while nothing happens.
+pub const OURS: [&str; 9] = [
+    "redisreplicasets",
+    "statefulsets",
+    "services",
+    "endpointslices",
+    "secrets",
+    "configmaps",
+    "serviceaccounts",
+    "networkpolicies",
+    "poddisruptionbudgets",
+];
+
+/// Generation and resource version of everything in a namespace, events aside.
+pub async fn versions(namespace: &Namespace) -> anyhow::Result<BTreeMap<String, String>> {
+    let kinds = format!("{},pods,persistentvolumeclaims", OURS.join(","));
+    let text = namespace.kubectl(&["get", &kinds, "-o", "json"]).await?;
+    let list: Value = serde_json::from_str(&text)?;
+    let items = list["items"].as_array().context("a list")?;
+    let version = |item: &Value| {
+        let meta = &item["metadata"];
+        let name = format!("{}/{}", item["kind"], meta["name"]);
+        (
+            name,
+            format!("{} at {}", meta["generation"], meta["resourceVersion"]),
+        )
+    };
+    Ok(items.iter().map(version).collect())
+}
+
 /// One set in a namespace of its own.
 #[derive(Clone)]
 pub struct Set {
@@ -146,6 +177,15 @@ pub struct Set {
 }
 
 impl Set {
+    /// The set of this name in a namespace that exists.
+    #[must_use]
+    pub fn named(namespace: &Namespace, name: &str) -> Self {
+        Self {
+            namespace: namespace.clone(),
+            name: name.to_owned(),
+        }
+    }
+
     /// Makes the set `orders` with this spec (indented by two) in a fresh namespace and waits until it is ready.
     pub async fn create(cluster: &Cluster, prefix: &str, spec: &str) -> anyhow::Result<Self> {
         operator_at_work(cluster).await?;

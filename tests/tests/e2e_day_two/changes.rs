@@ -1,107 +1,17 @@
-//! What users do to a set that works: apply it twice, rotate, scale, configure, change the image, drain a zone.
+//! Members, configuration, image and place of a set change under load; a deleted set is applied again.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 use anyhow::{Context, ensure};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use redfleet_operator::api::v1alpha1::RotationPhase;
 use redfleet_tests::cluster::{Cluster, Deletion, pod_node};
-use redfleet_tests::replicaset::{MINUTE, Set, operator_at_work, pod_uids, route_services};
+use redfleet_tests::replicaset::{MINUTE, Set, pod_uids, route_services};
 use redfleet_tests::wait::wait_until;
 use redfleet_tests::writer::{Connection, Connections};
 
-const SPEC: &str = "  replicas: 3\n  storage: {size: 100Mi}\n";
-
-#[tokio::test]
-#[ignore = "needs a cluster: tests/cluster/with-cluster.sh"]
-async fn quickstart_serves_and_a_second_apply_changes_nothing() -> anyhow::Result<()> {
-    let cluster = Cluster::connect().await?;
-    operator_at_work(&cluster).await?;
-    let began = Instant::now();
-    let set = Set::create(&cluster, "quick", SPEC).await?;
-    println!("READY {:.1} s after apply", began.elapsed().as_secs_f64());
-    let status = set.status().await?;
-    let zones: BTreeSet<Option<String>> = status.members.iter().map(|m| m.zone.clone()).collect();
-    ensure!(zones.len() == 3, "three zones, not {zones:?}");
-    let password = set.password().await?;
-    set.namespace.client_pod("client").await?;
-    let redis = |host: &'static str, words: &[&str]| {
-        let mut command = vec![
-            "redis-cli",
-            "-h",
-            host,
-            "-a",
-            &password,
-            "--no-auth-warning",
-        ];
-        command.extend(words);
-        command.into_iter().map(str::to_owned).collect::<Vec<_>>()
-    };
-    let run = |command: Vec<String>| {
-        let namespace = set.namespace.clone();
-        async move {
-            let words: Vec<&str> = command.iter().map(String::as_str).collect();
-            namespace.exec("client", &words).await
-        }
-    };
-    let answer = run(redis("orders", &["SET", "greeting", "hello"])).await?;
-    ensure!(answer.trim() == "OK", "{answer}");
-    wait_until("the replicas to have it", MINUTE, || async {
-        let answer = run(redis("orders-replicas", &["GET", "greeting"])).await?;
-        Ok((answer.trim() == "hello").then_some(()))
-    })
-    .await?;
-    let before = set.object().await?.metadata.generation;
-    set.apply(SPEC).await?;
-    let after = set.object().await?.metadata.generation;
-    ensure!(before == after, "the second apply changed the spec");
-    set.namespace.delete().await
-}
-
-#[tokio::test]
-#[ignore = "needs a cluster: tests/cluster/with-cluster.sh"]
-async fn both_secrets_rotate_ten_times_and_nobody_is_refused() -> anyhow::Result<()> {
-    let cluster = Cluster::connect_beside_others().await?;
-    let spec = format!("{SPEC}  auth: {{overlap: 2s}}\n");
-    let set = Set::create(&cluster, "rotate", &spec).await?;
-    route_services(&cluster, "").await?;
-    let first = set.password().await?;
-    let uids = pod_uids(&set).await?;
-    let writer = set.writer(Connections::EveryCommand).await?;
-    let start = set.status().await?.rotation.client.revision;
-    for round in 1..=10 {
-        let request = format!("redfleet.dev/rotate=all@{round}");
-        set.namespace
-            .kubectl(&["annotate", "--overwrite", "rrs/orders", &request])
-            .await?;
-        let wanted = start + round;
-        set.until(&format!("rotation {round}"), MINUTE, |s| {
-            let done = |r: &redfleet_operator::api::v1alpha1::RotationState| {
-                r.revision == wanted && r.phase == RotationPhase::Settled
-            };
-            done(&s.rotation.client) && done(&s.rotation.replication)
-        })
-        .await?;
-    }
-    let account = writer.stop().await;
-    println!(
-        "ROTATED ten times under {} logins, {} refused",
-        account.count(),
-        account.refused_logins
-    );
-    ensure!(
-        account.refused_logins == 0,
-        "{} logins were refused",
-        account.refused_logins
-    );
-    ensure!(pod_uids(&set).await? == uids, "a pod was replaced");
-    let master = set.master().await?.metadata.name.context("a name")?;
-    let old = Connection::open(set.member(&master).await?, &first).await;
-    ensure!(old.is_err(), "the first password is still accepted");
-    set.namespace.delete().await
-}
+use super::SPEC;
 
 #[tokio::test]
 #[ignore = "needs a cluster: tests/cluster/with-cluster.sh"]

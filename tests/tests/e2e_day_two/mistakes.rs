@@ -1,0 +1,181 @@
+//! A set that cannot be says what is wrong with it, and comes up when that is mended.
+
+use anyhow::{Context, bail, ensure};
+use redfleet_tests::cluster::{Cluster, Namespace};
+use redfleet_tests::replicaset::{MINUTE, Set, operator_at_work, pod_uids};
+use redfleet_tests::wait::wait_until;
+use redfleet_tests::writer::Connection;
+
+/// Waits until a condition is as wanted and its message holds these words.
+async fn says(
+    set: &Set,
+    condition: (&str, &str),
+    reason: &str,
+    words: &[&str],
+) -> anyhow::Result<()> {
+    let what = format!("{} to say {condition:?} {reason} {words:?}", set.name);
+    let seen = wait_until(&what, MINUTE, || async {
+        let status = set.status().await?;
+        let Some(found) = status.conditions.iter().find(|c| c.type_ == condition.0) else {
+            bail!("no such condition yet");
+        };
+        ensure!(
+            found.status == condition.1
+                && found.reason == reason
+                && words.iter().all(|word| found.message.contains(word)),
+            "{} {}: {}",
+            found.status,
+            found.reason,
+            found.message
+        );
+        Ok(Some(found.message.clone()))
+    })
+    .await?;
+    println!("{}: {} {reason}: {seen}", set.name, condition.0);
+    Ok(())
+}
+
+/// Waits until an event about the set holds these words.
+async fn event(set: &Set, words: &str) -> anyhow::Result<()> {
+    wait_until(
+        &format!("an event about {} with {words}", set.name),
+        MINUTE,
+        || async {
+            let text = set
+                .namespace
+                .kubectl(&["describe", "rrs", &set.name])
+                .await?;
+            let events = text.split_once("Events:").context("no events")?.1;
+            Ok(events.contains(words).then_some(()))
+        },
+    )
+    .await
+}
+
+const ONE: &str = "  replicas: 1\n  storage: {ephemeral: {}}\n";
+
+/// Sets of one namespace, each with another mistake; `first` has none, and the name of `second` is that of its Service.
+struct Wrong {
+    secret: Set,
+    class: Set,
+    born: Set,
+    place: Set,
+    taken: Set,
+    first: Set,
+    second: Set,
+}
+
+async fn wrong_sets(namespace: &Namespace) -> anyhow::Result<Wrong> {
+    let set = |name: &str| Set::named(namespace, name);
+    let wrong = Wrong {
+        secret: set("secret"),
+        class: set("class"),
+        born: set("born"),
+        place: set("place"),
+        taken: set("taken"),
+        first: set("pair"),
+        second: set("pair-replicas"),
+    };
+    let service =
+        "apiVersion: v1\nkind: Service\nmetadata: {name: taken}\nspec: {ports: [{port: 1}]}\n";
+    namespace.apply(service).await?;
+    let apply = |set: &Set, more: &str| {
+        let (set, spec) = (set.clone(), format!("{ONE}{more}"));
+        async move { set.apply(&spec).await }
+    };
+    apply(&wrong.secret, "  auth: {clientSecretName: mine}\n").await?;
+    wrong
+        .class
+        .apply("  replicas: 1\n  storage: {size: 100Mi, storageClassName: none-such}\n")
+        .await?;
+    let rack = "  placement: {spread: [{topologyKey: example.com/rack, require: true}]}\n";
+    apply(&wrong.place, rack).await?;
+    apply(&wrong.born, "  config: {no-such-thing: \"1\"}\n").await?;
+    apply(&wrong.taken, "").await?;
+    apply(&wrong.first, "").await?;
+    wrong.first.ready(MINUTE).await?;
+    apply(&wrong.second, "").await?;
+    Ok(wrong)
+}
+
+/// Every mistake is named with its field, in a condition and where it stops everything in an event too.
+async fn mistakes_are_named(wrong: &Wrong) -> anyhow::Result<()> {
+    let (stalled, unplaced) = (("Stalled", "True"), ("PlacementSatisfied", "False"));
+    let words = ["spec.auth.clientSecretName", "Secret mine", "create it"];
+    says(&wrong.secret, stalled, "SecretMissing", &words).await?;
+    event(&wrong.secret, "Secret mine").await?;
+    let words = ["class-0", "spec.storage.storageClassName", "none-such"];
+    says(&wrong.class, unplaced, "Unschedulable", &words).await?;
+    let words = ["born-0", "no-such-thing"];
+    says(&wrong.born, ("Ready", "False"), "Bootstrapping", &words).await?;
+    let words = ["place-0", "topology spread", "example.com/rack"];
+    says(&wrong.place, unplaced, "Unschedulable", &words).await?;
+    let words = ["Service taken belongs to somebody else", "rename this set"];
+    says(&wrong.taken, stalled, "NameTaken", &words).await?;
+    event(&wrong.taken, "Service taken").await?;
+    let words = ["Service pair-replicas belongs to somebody else"];
+    says(&wrong.second, stalled, "NameTaken", &words).await?;
+    ensure!(
+        wrong.first.ready(MINUTE).await?.master.as_deref() == Some("pair-0"),
+        "the first of the two must not notice"
+    );
+    Ok(())
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: tests/cluster/with-cluster.sh"]
+async fn a_set_that_cannot_be_says_why_and_comes_up_when_it_can() -> anyhow::Result<()> {
+    let cluster = Cluster::connect_beside_others().await?;
+    operator_at_work(&cluster).await?;
+    let namespace = cluster.namespace("wrong").await?;
+    let wrong = wrong_sets(&namespace).await?;
+    mistakes_are_named(&wrong).await?;
+
+    let secret = ["create", "secret", "generic", "mine"];
+    namespace
+        .kubectl(&[&secret[..], &["--from-literal=password=of-mine"]].concat())
+        .await?;
+    wrong.born.apply(ONE).await?;
+    namespace.kubectl(&["delete", "service", "taken"]).await?;
+    namespace
+        .kubectl(&["delete", "rrs", "pair", "--wait=false"])
+        .await?;
+    let nodes = ["label", "nodes", "--all", "--overwrite"];
+    cluster
+        .kubectl(&[&nodes[..], &["example.com/rack=one"]].concat())
+        .await?;
+    for set in [
+        &wrong.secret,
+        &wrong.born,
+        &wrong.place,
+        &wrong.taken,
+        &wrong.second,
+    ] {
+        set.ready(MINUTE * 2)
+            .await
+            .with_context(|| format!("{} after the cure", set.name))?;
+    }
+    cluster
+        .kubectl(&[&nodes[..], &["example.com/rack-"]].concat())
+        .await?;
+    let mine = Connection::open(wrong.secret.member("secret-0").await?, "of-mine").await;
+    ensure!(mine.is_ok(), "the Secret's password is not accepted");
+    restarted_for_a_directive(&wrong.born).await?;
+    namespace.delete().await
+}
+
+/// A directive that is read at start only brings a new pod, and is in force then.
+async fn restarted_for_a_directive(set: &Set) -> anyhow::Result<()> {
+    let before = pod_uids(set).await?;
+    set.apply(&format!("{ONE}  config: {{tcp-backlog: \"128\"}}\n"))
+        .await?;
+    wait_until("the directive to be in force", MINUTE, || async {
+        let address = set.member("born-0").await?;
+        let mut c = Connection::open(address, &set.password().await?).await?;
+        let answer = c.call(&["CONFIG", "GET", "tcp-backlog"]).await?;
+        Ok((answer == ["tcp-backlog", "128"]).then_some(()))
+    })
+    .await?;
+    ensure!(pod_uids(set).await? != before, "no pod was replaced");
+    set.ready(MINUTE).await.map(drop)
+}

@@ -1,0 +1,169 @@
+//! Passwords change: on demand, with the Secret that they come from, by the timer, and not while the set is paused.
+
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use k8s_openapi::api::core::v1::Secret;
+use redfleet_operator::api::v1alpha1::{RedisReplicaSetStatus, RotationCause, RotationPhase};
+use redfleet_tests::cluster::{Cluster, Namespace};
+use redfleet_tests::replicaset::{
+    MINUTE, Set, operator_at_work, pod_uids, route_services, versions,
+};
+use redfleet_tests::writer::{Connection, Connections};
+
+use super::SPEC;
+
+#[tokio::test]
+#[ignore = "needs a cluster: tests/cluster/with-cluster.sh"]
+async fn both_secrets_rotate_ten_times_and_nobody_is_refused() -> anyhow::Result<()> {
+    let cluster = Cluster::connect_beside_others().await?;
+    let spec = format!("{SPEC}  auth: {{overlap: 2s}}\n");
+    let set = Set::create(&cluster, "rotate", &spec).await?;
+    route_services(&cluster, "").await?;
+    let first = set.password().await?;
+    let uids = pod_uids(&set).await?;
+    let writer = set.writer(Connections::EveryCommand).await?;
+    let start = set.status().await?.rotation.client.revision;
+    for round in 1..=10 {
+        let request = format!("redfleet.dev/rotate=all@{round}");
+        set.namespace
+            .kubectl(&["annotate", "--overwrite", "rrs/orders", &request])
+            .await?;
+        let wanted = start + round;
+        set.until(&format!("rotation {round}"), MINUTE, |s| {
+            let done = |r: &redfleet_operator::api::v1alpha1::RotationState| {
+                r.revision == wanted && r.phase == RotationPhase::Settled
+            };
+            done(&s.rotation.client) && done(&s.rotation.replication)
+        })
+        .await?;
+    }
+    let account = writer.stop().await;
+    println!(
+        "ROTATED ten times under {} logins, {} refused",
+        account.count(),
+        account.refused_logins
+    );
+    ensure!(
+        account.refused_logins == 0,
+        "{} logins were refused",
+        account.refused_logins
+    );
+    ensure!(pod_uids(&set).await? == uids, "a pod was replaced");
+    let master = set.master().await?.metadata.name.context("a name")?;
+    let old = Connection::open(set.member(&master).await?, &first).await;
+    ensure!(old.is_err(), "the first password is still accepted");
+    set.namespace.delete().await
+}
+
+async fn store_password(namespace: &Namespace, password: &str) -> anyhow::Result<()> {
+    let yaml = format!(
+        "apiVersion: v1\nkind: Secret\nmetadata: {{name: mine}}\nstringData: {{password: {password}}}\n"
+    );
+    namespace.apply(&yaml).await.map(drop)
+}
+
+/// Whether clients may log in to every member with this password.
+async fn accepted(set: &Set, members: &[&str], password: &str) -> anyhow::Result<Option<()>> {
+    for member in members {
+        // Whether, not how fast: the machine may be busy.
+        Connection::open_patiently(set.member(member).await?, password, MINUTE).await?;
+    }
+    Ok(Some(()))
+}
+
+fn rotated(status: &RedisReplicaSetStatus, cause: RotationCause, revision: i64) -> [bool; 2] {
+    [&status.rotation.client, &status.rotation.replication].map(|r| {
+        r.phase == RotationPhase::Settled && r.cause == Some(cause) && r.revision >= revision
+    })
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: tests/cluster/with-cluster.sh"]
+async fn passwords_follow_their_secret_and_their_timer_and_a_pause_holds_all() -> anyhow::Result<()>
+{
+    let cluster = Cluster::connect_beside_others().await?;
+    operator_at_work(&cluster).await?;
+    let namespace = cluster.namespace("auth").await?;
+    store_password(&namespace, "first").await?;
+    let set = Set::named(&namespace, "orders");
+    let spec = "  replicas: 2\n  storage: {ephemeral: {}}\n  auth: {clientSecretName: mine, rotateEvery: 1m, overlap: 1s}\n";
+    set.apply(spec).await?;
+    set.ready(MINUTE * 2).await?;
+    let members = ["orders-0", "orders-1"];
+    accepted(&set, &members, "first").await?;
+    let uids = pod_uids(&set).await?;
+
+    store_password(&namespace, "second").await?;
+    set.until("the client's password to be rotated", MINUTE, |status| {
+        rotated(status, RotationCause::SecretChanged, 2)[0]
+    })
+    .await?;
+    accepted(&set, &members, "second").await?;
+    for member in members {
+        let old = Connection::open(set.member(member).await?, "first").await;
+        ensure!(old.is_err(), "{member} still accepts the first password");
+    }
+    let published = namespace.api::<Secret>().get_opt("orders-client").await?;
+    ensure!(
+        published.is_none(),
+        "a password of the user must not be published again"
+    );
+
+    set.until("the timer to rotate replication", MINUTE * 2, |status| {
+        rotated(status, RotationCause::Timer, 2)[1]
+    })
+    .await?;
+    ensure!(pod_uids(&set).await? == uids, "a pod was replaced");
+    ensure!(
+        set.status().await?.rotation.client.revision == 2,
+        "the timer must leave the user's password alone"
+    );
+    paused(&set, spec).await?;
+    namespace.delete().await
+}
+
+/// While a set is paused its status is kept and nothing else is.
+async fn paused(set: &Set, spec: &str) -> anyhow::Result<()> {
+    let more = spec.replace("replicas: 2", "replicas: 3");
+    set.apply(&format!("{more}  paused: true\n")).await?;
+    let status = set
+        .until("the pause", MINUTE, |status| {
+            let paused = |kind: &str, truth: &str| {
+                let mut all = status.conditions.iter();
+                all.any(|c| c.type_ == kind && c.status == truth)
+            };
+            paused("Paused", "True") && paused("Available", "True")
+        })
+        .await?;
+    ensure!(status.master.is_some());
+    let before = versions(&set.namespace).await?;
+    set.namespace
+        .kubectl(&["label", "configmap", "orders-config", "redfleet.dev/set-"])
+        .await?;
+    set.namespace
+        .kubectl(&["annotate", "rrs/orders", "redfleet.dev/rotate=all@paused"])
+        .await?;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let after = versions(&set.namespace).await?;
+    let expected = ["\"ConfigMap\"", "\"RedisReplicaSet\""];
+    let changed: Vec<&String> = after
+        .iter()
+        .filter(|(name, version)| before.get(*name) != Some(version))
+        .map(|(name, _)| name)
+        .filter(|name| !expected.iter().any(|kind| name.starts_with(kind)))
+        .collect();
+    ensure!(
+        changed.is_empty() && before.len() == after.len(),
+        "changed during a pause: {changed:?}"
+    );
+    set.apply(&more).await?;
+    set.until("what was asked for during the pause", MINUTE * 2, |s| {
+        s.members.len() == 3
+            && [&s.rotation.client, &s.rotation.replication]
+                .iter()
+                .any(|r| r.request.as_deref() == Some("all@paused"))
+    })
+    .await?;
+    set.ready(MINUTE * 2).await.map(drop)
+}
