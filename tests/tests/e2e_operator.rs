@@ -7,13 +7,15 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
+use redfleet_operator::api::v1alpha1::{RedisReplicaSetStatus, RotationPhase};
 use redfleet_tests::apiserver::repository;
 use redfleet_tests::cluster::{Cluster, Namespace};
 use redfleet_tests::replicaset::{
-    MINUTE, OURS, SYSTEM, Set, helm, install_operator, operator_at_work, pod_uids, versions,
+    MINUTE, OURS, SYSTEM, Set, helm, install_operator, kill_operators, operator_at_work, pod_uids,
+    route_services, versions,
 };
 use redfleet_tests::wait::wait_until;
-use redfleet_tests::writer::Connection;
+use redfleet_tests::writer::{Connection, Connections};
 
 const SPEC: &str = "  replicas: 3\n  storage: {size: 100Mi}\n";
 /// How long an idle set is watched: an idle hour, scaled down. Longer than every resync but the slowest, which only reads.
@@ -290,5 +292,57 @@ async fn quickstart_serves_and_a_second_apply_changes_nothing() -> anyhow::Resul
     set.apply(SPEC).await?;
     let after = set.object().await?.metadata.generation;
     ensure!(before == after, "the second apply changed the spec");
+    set.namespace.delete().await
+}
+
+/// Where a rotation of the clients' password can be cut, in its order.
+const PHASES: [RotationPhase; 3] = [
+    RotationPhase::Adding,
+    RotationPhase::Switching,
+    RotationPhase::Overlapping,
+];
+
+#[tokio::test]
+#[ignore = "needs a cluster: tests/cluster/with-cluster.sh"]
+async fn a_rotation_goes_on_wherever_the_operators_were_killed() -> anyhow::Result<()> {
+    let cluster = Cluster::connect().await?;
+    let spec = format!("{SPEC}  auth: {{overlap: 2s}}\n");
+    let set = Set::create(&cluster, "cut", &spec).await?;
+    route_services(&cluster, "").await?;
+    let uids = pod_uids(&set).await?;
+    let writer = set.writer(Connections::EveryCommand).await?;
+    let mut cut = Vec::new();
+    for wanted in PHASES {
+        let revision = set.status().await?.rotation.client.revision + 1;
+        let request = format!("redfleet.dev/rotate=all@{revision}");
+        set.namespace
+            .kubectl(&["annotate", "--overwrite", "rrs/orders", &request])
+            .await?;
+        let reached = |s: &RedisReplicaSetStatus| {
+            let both = [&s.rotation.client, &s.rotation.replication];
+            both.iter()
+                .any(|r| r.revision == revision && r.phase >= wanted)
+        };
+        let status = set.until("the rotation", MINUTE, reached).await?;
+        kill_operators(&cluster).await?;
+        let phases = [&status.rotation.client, &status.rotation.replication].map(|r| r.phase);
+        cut.push(format!("{phases:?}"));
+        set.until("the end of the rotation", MINUTE * 2, |s| {
+            let both = [&s.rotation.client, &s.rotation.replication];
+            both.iter()
+                .all(|r| r.revision == revision && r.phase == RotationPhase::Settled)
+        })
+        .await?;
+    }
+    let account = writer.stop().await;
+    println!(
+        "CUT at {}; {} logins, {} refused",
+        cut.join(" "),
+        account.count(),
+        account.refused_logins
+    );
+    ensure!(account.refused_logins == 0, "logins were refused");
+    ensure!(pod_uids(&set).await? == uids, "a pod was replaced");
+    set.ready(MINUTE * 2).await?;
     set.namespace.delete().await
 }

@@ -316,9 +316,14 @@ impl Guard {
                 wanted.insert(name, (pod.uid().unwrap_or_default(), address));
             }
         }
+        let reign = self.reign.as_ref();
         let keeps = |name: &String, (uid, link): &(String, Link)| {
-            let same = |(u, a): &(String, IpAddr)| u == uid && *a == link.address;
-            wanted.get(name).is_some_and(same) && link.token == token.expose()
+            let same_pod = match wanted.get(name) {
+                Some((u, a)) => u == uid && *a == link.address,
+                // The process may outlive the object of its pod, and what its kernel says of its end is the fastest proof.
+                None => reign.is_some_and(|r| r.master == *name && r.pod_uid == *uid),
+            };
+            same_pod && link.token == token.expose()
         };
         self.links.retain(|name, link| keeps(name, link));
         self.members.retain(|name, _| self.links.contains_key(name));

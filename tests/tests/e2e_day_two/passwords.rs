@@ -1,17 +1,52 @@
 //! Passwords change: on demand, with the Secret that they come from, by the timer, and not while the set is paused.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use k8s_openapi::api::core::v1::Secret;
+use redfleet_operator::api::names;
 use redfleet_operator::api::v1alpha1::{RedisReplicaSetStatus, RotationCause, RotationPhase};
-use redfleet_tests::cluster::{Cluster, Namespace};
+use redfleet_tests::cluster::{Cluster, Deletion, Namespace};
 use redfleet_tests::replicaset::{
     MINUTE, Set, operator_at_work, pod_uids, route_services, versions,
 };
-use redfleet_tests::writer::{Connection, Connections};
+use redfleet_tests::wait::wait_until;
+use redfleet_tests::writer::{Connection, Connections, Writer};
 
 use super::SPEC;
+
+/// The rotations of both passwords are over and have brought this revision, or a later one.
+fn settled(status: &RedisReplicaSetStatus, revision: i64) -> bool {
+    [&status.rotation.client, &status.rotation.replication]
+        .iter()
+        .all(|r| r.revision >= revision && r.phase == RotationPhase::Settled)
+}
+
+/// Asks for a rotation of both passwords and waits for its end.
+async fn rotate(set: &Set, request: &str, revision: i64) -> anyhow::Result<()> {
+    let request = format!("redfleet.dev/rotate=all@{request}");
+    set.namespace
+        .kubectl(&["annotate", "--overwrite", "rrs/orders", &request])
+        .await?;
+    let what = format!("rotation to revision {revision}");
+    set.until(&what, MINUTE, |s| settled(s, revision))
+        .await
+        .map(drop)
+}
+
+/// Ends the writer, which must not have been refused, and compares the pods.
+async fn nobody_was_refused(
+    set: &Set,
+    writer: Writer,
+    uids: &BTreeMap<String, String>,
+) -> anyhow::Result<usize> {
+    let account = writer.stop().await;
+    let refused = account.refused_logins;
+    ensure!(refused == 0, "{refused} logins were refused");
+    ensure!(pod_uids(set).await? == *uids, "a pod was replaced");
+    Ok(account.count())
+}
 
 #[tokio::test]
 #[ignore = "needs a cluster: tests/cluster/with-cluster.sh"]
@@ -20,40 +55,80 @@ async fn both_secrets_rotate_ten_times_and_nobody_is_refused() -> anyhow::Result
     let spec = format!("{SPEC}  auth: {{overlap: 2s}}\n");
     let set = Set::create(&cluster, "rotate", &spec).await?;
     route_services(&cluster, "").await?;
-    let first = set.password().await?;
+    let (first, first_of_replicas) = (set.password().await?, replication_password(&set).await?);
     let uids = pod_uids(&set).await?;
     let writer = set.writer(Connections::EveryCommand).await?;
     let start = set.status().await?.rotation.client.revision;
     for round in 1..=10 {
-        let request = format!("redfleet.dev/rotate=all@{round}");
-        set.namespace
-            .kubectl(&["annotate", "--overwrite", "rrs/orders", &request])
-            .await?;
-        let wanted = start + round;
-        set.until(&format!("rotation {round}"), MINUTE, |s| {
-            let done = |r: &redfleet_operator::api::v1alpha1::RotationState| {
-                r.revision == wanted && r.phase == RotationPhase::Settled
-            };
-            done(&s.rotation.client) && done(&s.rotation.replication)
-        })
-        .await?;
+        rotate(&set, &round.to_string(), start + round).await?;
     }
-    let account = writer.stop().await;
-    println!(
-        "ROTATED ten times under {} logins, {} refused",
-        account.count(),
-        account.refused_logins
-    );
-    ensure!(
-        account.refused_logins == 0,
-        "{} logins were refused",
-        account.refused_logins
-    );
-    ensure!(pod_uids(&set).await? == uids, "a pod was replaced");
-    let master = set.master().await?.metadata.name.context("a name")?;
+    let logins = nobody_was_refused(&set, writer, &uids).await?;
+    println!("ROTATED ten times under {logins} logins, 0 refused");
+    let master = set.status().await?.master.context("a master")?;
     let old = Connection::open(set.member(&master).await?, &first).await;
     ensure!(old.is_err(), "the first password is still accepted");
+    let newest = replication_password(&set).await?;
+    let mut c = Connection::open(set.member(&master).await?, &set.password().await?).await?;
+    let user = names::REPLICATION_USER;
+    ensure!(
+        c.call(&["AUTH", user, &first_of_replicas]).await.is_err(),
+        "the first replication password is still accepted"
+    );
+    c.call(&["AUTH", user, &newest])
+        .await
+        .context("the newest replication password")?;
     set.namespace.delete().await
+}
+
+async fn replication_password(set: &Set) -> anyhow::Result<String> {
+    let name = names::replication_secret(&set.name);
+    let secret = set.namespace.api::<Secret>().get(&name).await?;
+    let data = secret.data.unwrap_or_default();
+    let password = data.get(names::PASSWORD_KEY).context("no password")?;
+    Ok(String::from_utf8(password.0.clone())?)
+}
+
+/// What members are told is written into Secret `<name>-server` first. Without it a rotation could not go on, and a pod that
+/// starts would know no password.
+#[tokio::test]
+#[ignore = "needs a cluster: tests/cluster/with-cluster.sh"]
+async fn the_secret_of_the_servers_is_deleted_and_restored_and_nobody_is_refused()
+-> anyhow::Result<()> {
+    let cluster = Cluster::connect_beside_others().await?;
+    let spec = format!("{SPEC}  auth: {{overlap: 1s}}\n");
+    let set = Set::create(&cluster, "lost", &spec).await?;
+    route_services(&cluster, "").await?;
+    let uids = pod_uids(&set).await?;
+    let writer = set.writer(Connections::EveryCommand).await?;
+    let revision = set.status().await?.rotation.client.revision;
+    let name = names::server_secret(&set.name);
+    let before = server_secret(&set).await?.context("no Secret yet")?;
+    set.namespace
+        .kubectl(&["delete", "secret", &name, "--wait=false"])
+        .await?;
+    wait_until("the Secret to be back", MINUTE, || async {
+        let found = server_secret(&set).await?;
+        Ok(found.filter(|s| s.metadata.uid != before.metadata.uid))
+    })
+    .await?;
+    rotate(&set, "after", revision + 1).await?;
+    set.ready(MINUTE).await?;
+    let logins = nobody_was_refused(&set, writer, &uids).await?;
+    println!("RESTORED under {logins} logins, 0 refused");
+    let one = set.status().await?.members[0].name.clone();
+    set.namespace.delete_pod(&one, Deletion::Graceful).await?;
+    wait_until("a new pod", MINUTE, || async {
+        let pod = set.namespace.pod(&one).await?;
+        Ok((pod.metadata.uid.as_ref() != uids.get(&one)).then_some(()))
+    })
+    .await?;
+    set.ready(MINUTE).await?;
+    set.namespace.delete().await
+}
+
+async fn server_secret(set: &Set) -> anyhow::Result<Option<Secret>> {
+    let secrets = set.namespace.api::<Secret>();
+    Ok(secrets.get_opt(&names::server_secret(&set.name)).await?)
 }
 
 async fn store_password(namespace: &Namespace, password: &str) -> anyhow::Result<()> {
