@@ -304,8 +304,38 @@ fn a_replica_may_save_where_its_master_does_not() -> anyhow::Result<()> {
     let replica = Server::replica_of(Program::Redfleet, &master, &["--save", "3600 1"])?;
     master.client()?.text("SET k v")?;
     replicated(&replica, "k", "v")?;
-    assert_eq!(replica.client()?.text("SAVE")?, "OK");
+    // It may be saving already what it copied.
+    eventually("a save", DEADLINE, || {
+        Ok((replica.client()?.text("SAVE")? == "OK").then_some(()))
+    })?;
     assert!(replica.folder().join("dump.rdb").exists());
     assert!(!master.folder().join("dump.rdb").exists());
+    Ok(())
+}
+
+/// As Redis keeps the file that it received, and as it counts what its master changes.
+#[test]
+fn a_replica_saves_what_it_copied_and_counts_changes() -> anyhow::Result<()> {
+    let master = Server::start(Program::Redfleet, &["--save", ""])?;
+    master.client()?.text("SET copied 1")?;
+    let mut replica = Server::replica_of(Program::Redfleet, &master, &["--save", "3600 1"])?;
+    replicated(&replica, "copied", "1")?;
+    eventually("the first save", DEADLINE, || {
+        let saves = replica.client()?.info("persistence", "rdb_saves")?;
+        Ok((saves == "1").then_some(()))
+    })?;
+    let changes = |replica: &Server| {
+        let mut client = replica.client()?;
+        client.info("persistence", "rdb_changes_since_last_save")
+    };
+    assert_eq!(changes(&replica)?, "0");
+    master.client()?.text("MSET a 1 b 2")?;
+    replicated(&replica, "b", "2")?;
+    assert_eq!(changes(&replica)?, "2");
+    replica.kill()?;
+    replica.restart()?;
+    replicated(&replica, "b", "2")?;
+    let partial = master.client()?.info("stats", "sync_partial_ok")?;
+    assert_eq!(partial, "1", "{}", master.log());
     Ok(())
 }

@@ -76,8 +76,10 @@ impl State {
         stats.calls += 1;
         stats.ticks += clock::ticks().wrapping_sub(started);
         self.core.stats.commands_processed += 1;
-        if origin != Origin::Master {
-            self.propagate(session, args);
+        match origin {
+            // Its stream is passed on as it is. Save points count what it changed, too.
+            Origin::Master => self.core.stats.dirty += self.effects.dirty(),
+            Origin::Client | Origin::Internal => self.propagate(session, args),
         }
         match self.effects.continues() {
             true => Verdict::Done,

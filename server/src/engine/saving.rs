@@ -12,8 +12,8 @@ pub struct Saving {
     pub last_save_s: i64,
     /// How the last background save ended.
     pub last_result: SaveResult,
-    /// Changes that the last save had not seen when it began; they count again if it fails.
-    pub dirty_before: u64,
+    /// Whether a save is due whatever was changed since the last one.
+    pub owed: Owed,
     /// Unix seconds of the last attempt.
     pub last_attempt_s: i64,
     /// Seconds the last one took, -1 before the first.
@@ -29,6 +29,18 @@ pub enum Running {
     No,
     /// Since this Unix second.
     Since(i64),
+}
+
+/// Whether the file on disk is of another dataset than the one in memory, so that counting changes does not tell when to
+/// save. It counts only if there are save points.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Owed {
+    /// The save points decide.
+    No,
+    /// As soon as no save runs: the last one failed, or a full synchronization brought the dataset (Redis keeps the file
+    /// that it received), or a mastership began with data that were never saved: a member that ends before its first save
+    /// would come back without knowing that it ever had data.
+    Yes,
 }
 
 /// How a save ended.
@@ -47,7 +59,7 @@ impl Saving {
             running: Running::No,
             last_save_s: now_s,
             last_result: SaveResult::Ok,
-            dirty_before: 0,
+            owed: Owed::No,
             last_attempt_s: 0,
             last_duration_s: -1,
             saves: 0,

@@ -13,6 +13,7 @@ use crate::{
     engine::{
         Engine, State, clock,
         pause::{Purpose, UNTIL_ENDED},
+        saving::Owed,
     },
     replication::{
         identity,
@@ -109,6 +110,9 @@ impl EnginePort {
         state.core.replication.append_raw(MARKER);
         state.core.role_changed();
         state.core.release_clients(Purpose::Handover);
+        if self.dataset == Origin::Nowhere && state.core.saving.saves == 0 {
+            state.core.saving.owed = Owed::Yes;
+        }
         state.finish_batch();
         tracing::info!(%term, %replid, "this server is master");
         self.position_in(&state)

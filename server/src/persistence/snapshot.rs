@@ -40,7 +40,7 @@ pub use self::{feed::SnapshotFeed, walk::Walker};
 use crate::{
     engine::{
         Core, Engine, clock,
-        saving::{Running, SaveResult},
+        saving::{Owed, Running, SaveResult},
     },
     scheduling,
 };
@@ -154,6 +154,7 @@ pub fn start(engine: Arc<Engine>) -> io::Result<Walker> {
 /// Begins a save in the background (BGSAVE). The caller has checked that none is running.
 pub fn begin_save(core: &mut Core) {
     core.saving.running = Running::Since(clock::unix_ms() / 1000);
+    core.saving.owed = Owed::No;
     core.shared.snapshots.add(|jobs| jobs.saves.push_back(None));
 }
 
@@ -168,7 +169,7 @@ pub async fn save(engine: &Engine) -> Result<(), SnapshotError> {
     result.await.unwrap_or(Err(SnapshotError::Ended))
 }
 
-/// Begins a save if a save point is reached (`save <seconds> <changes>`). Called by the cron.
+/// Begins a save if a save point is reached (`save <seconds> <changes>`), or one is owed. Called by the cron.
 pub fn check_save_points(core: &mut Core, now_s: i64) {
     let saving = &core.saving;
     let failed_lately =
@@ -178,10 +179,12 @@ pub fn check_save_points(core: &mut Core, now_s: i64) {
     }
     let age_s = u64::try_from(now_s - saving.last_save_s).unwrap_or(0);
     let dirty = core.stats.dirty;
-    let due = core
-        .config
-        .persistence
-        .save_points
+    let points = &core.config.persistence.save_points;
+    if saving.owed == Owed::Yes && !points.is_empty() {
+        tracing::info!("a save is due whatever was changed: saving");
+        return begin_save(core);
+    }
+    let due = points
         .iter()
         .find(|point| dirty >= point.changes && age_s > point.seconds);
     if let Some(point) = due {

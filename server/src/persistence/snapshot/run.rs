@@ -14,7 +14,7 @@ use super::{
 use crate::{
     engine::{
         Core, Engine, clock,
-        saving::{Running, SaveResult},
+        saving::{Owed, Running, SaveResult},
     },
     keyspace::{
         Keyspace,
@@ -404,6 +404,7 @@ impl<'a> Outputs<'a> {
                 }
                 Err(error) => {
                     saving.last_result = SaveResult::Failed;
+                    saving.owed = Owed::Yes;
                     tracing::error!(%error, "the snapshot could not be saved");
                 }
             }

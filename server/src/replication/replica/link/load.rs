@@ -6,7 +6,7 @@ use tokio::io::AsyncReadExt;
 
 use super::{ACK_PERIOD, Link, LinkError, Position, Target, Wire};
 use crate::{
-    engine::clock,
+    engine::{clock, saving::Owed},
     persistence::{
         loader::{Dataset, DatasetSink, ExpiredKeys},
         rdb::{decode, reader::Reader},
@@ -69,6 +69,7 @@ impl Link {
                 .core
                 .replication
                 .set_stream_db(dataset.facts.stream_db);
+            state.core.saving.owed = Owed::Yes;
             state.finish_batch();
         })?;
         target.history = id;
