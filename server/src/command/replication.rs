@@ -166,7 +166,7 @@ fn failover(cx: &mut Context<'_>, args: Args<'_>) -> CommandResult {
     while let Some(word) = words.next() {
         if is(word, "TO") && request.target.is_none() {
             let (host, port) = words.next().zip(words.next()).ok_or(CommandError::SYNTAX)?;
-            // No replica has port 0: what is no port is refused as a target that is not there.
+            // What is no port is 0, which is refused as a target that is not there.
             let port = u16::try_from(args::integer(port)?).unwrap_or(0);
             request.target = Some((String::from_utf8_lossy(host).into_owned(), port));
         } else if is(word, "TIMEOUT") && request.timeout.is_none() {

@@ -171,21 +171,29 @@ fn check_title_template(word: &str) -> Result<(), Problem> {
         "config-file",
     ];
     let wrong = || Problem::Borrowed("template format is invalid or contains unknown variables");
-    let mut rest = word;
-    while let Some((_, behind)) = rest.split_once('{') {
+    // Redis refuses a template that shows nothing, too; these variables are empty where it looks.
+    const EMPTY: [&str; 3] = ["title", "server-mode", "unixsocket"];
+    let (mut rest, mut shows) = (word, false);
+    while let Some((text, behind)) = rest.split_once('{') {
+        shows |= !text.trim().is_empty();
         rest = match behind.strip_prefix('{') {
-            Some(behind) => behind,
+            Some(behind) => {
+                shows = true;
+                behind
+            }
             None => {
                 let (name, behind) = behind.split_once('}').ok_or_else(wrong)?;
-                let known = VARIABLES.contains(&name.to_ascii_lowercase().as_str());
+                let name = name.to_ascii_lowercase();
+                shows |= !EMPTY.contains(&name.as_str());
+                let known = VARIABLES.contains(&name.as_str());
                 known.then_some(behind).ok_or_else(wrong)?
             }
         };
     }
-    if word.is_empty() {
-        Err(wrong())
-    } else {
+    if shows || !rest.trim().is_empty() {
         Ok(())
+    } else {
+        Err(wrong())
     }
 }
 

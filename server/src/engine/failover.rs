@@ -42,7 +42,8 @@ impl Core {
                 .replication
                 .replicas()
                 .iter()
-                .find(|replica| is_at(replica, target));
+                // A replica that never said where it listens has port 0, and so has a target whose port is none.
+                .find(|replica| target.port != 0 && is_at(replica, target));
             match found.map(|replica| replica.state) {
                 None => return refuse("ERR FAILOVER target HOST and PORT is not a replica."),
                 Some(ReplicaState::WaitSnapshot | ReplicaState::SendBulk) => {
