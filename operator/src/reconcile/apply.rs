@@ -16,7 +16,9 @@ use k8s_openapi::api::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{
     Api, ResourceExt,
-    api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, Preconditions},
+    api::{
+        ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions,
+    },
 };
 use serde_json::{Value, json};
 use tokio::time::timeout;
@@ -168,15 +170,42 @@ impl Applier<'_> {
             }
         }
         let credentials = wanted.clone().made(generated);
-        let mut child = child(
-            "Secret",
-            &server_secret(self.set, &credentials),
-            Change::Wanted,
-        );
-        if let Some(version) = newest.and_then(|s| s.resource_version()) {
-            child.object["metadata"]["resourceVersion"] = json!(version);
+        let secret = server_secret(self.set, &credentials);
+        let object = child("Secret", &secret, Change::Wanted).object;
+        self.context.metrics.wrote("Secret");
+        // Not server-side apply: it would not be refused where somebody else has created the Secret meanwhile, and it would
+        // leave passwords there that another field manager has restored.
+        let write = async {
+            match &newest {
+                None => {
+                    let params = PostParams {
+                        field_manager: Some(FIELD_MANAGER.to_owned()),
+                        ..PostParams::default()
+                    };
+                    let api: Api<DynamicObject> = Api::namespaced_with(
+                        self.context.client.clone(),
+                        &self.key.namespace,
+                        &resource("Secret"),
+                    );
+                    let object = serde_json::from_value(object).map_err(kube::Error::SerdeError)?;
+                    api.create(&params, &object).await.map(drop)
+                }
+                Some(found) => {
+                    let params = PatchParams {
+                        field_manager: Some(FIELD_MANAGER.to_owned()),
+                        ..PatchParams::default()
+                    };
+                    let patch = Patch::Merge(replacement(found, object));
+                    api.patch(&name, &params, &patch).await.map(drop)
+                }
+            }
+        };
+        match self.answered("writing", "Secret", &name, write).await {
+            Err(Error::Api { source, .. }) if is_conflict(&source) => {
+                Err(overtaken("the Secret of the servers was changed meanwhile"))
+            }
+            other => other,
         }
-        self.apply_child(&child).await
     }
 
     async fn apply_child(&self, child: &Child) -> Result<(), Error> {
@@ -325,6 +354,21 @@ fn refusal(told: control::proto::RefusedDirective) -> RefusedDirective {
 
 fn overtaken(why: &str) -> Error {
     Error::Decision(TermError::Overtaken(why.to_owned()))
+}
+
+fn is_conflict(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == 409)
+}
+
+/// A merge patch after which `found` holds the data of `wanted` and no other, if nobody has changed it meanwhile.
+fn replacement(found: &Secret, mut wanted: Value) -> Value {
+    wanted["metadata"]["resourceVersion"] = json!(found.metadata.resource_version);
+    for key in found.data.iter().flatten().map(|(key, _)| key) {
+        if wanted["data"].get(key).is_none() {
+            wanted["data"][key] = Value::Null;
+        }
+    }
+    wanted
 }
 
 fn is_gone(error: &kube::Error) -> bool {

@@ -6,8 +6,8 @@
 //! <name>-server       what members start with, and the operator's memory of every password still accepted
 //! ```
 //!
-//! The first two exist only while their password is generated; a user's own Secret is never written, nor
-//! copied into one of these. The third always exists: it is written before any member is told, so that an
+//! The first two are written only while their password is generated, and stay as they were when a Secret of the user
+//! takes over; a user's own Secret is never written. The third always exists: it is written before any member is told, so that an
 //! operator killed in between knows what it did. Members read its files at start; later changes of passwords
 //! reach them over the control port, the control token by its file, which they read again and again.
 

@@ -158,19 +158,28 @@ pub fn next(state: &State, facts: &Facts<'_>) -> Next {
     match state.phase {
         Phase::Settled => match facts.trigger {
             Trigger::None => Next::Rest,
-            Trigger::Age | Trigger::SourceChanged | Trigger::Demanded => Next::Advance {
-                effect: Effect::AddNew,
-                to: State {
-                    phase: Phase::Adding,
-                    revision: state.revision.saturating_add(1),
-                    since: facts.now,
-                },
-            },
+            Trigger::Age | Trigger::SourceChanged | Trigger::Demanded => begin(state, facts),
         },
+        // Whoever reads the user's Secret logs in with what it says now, and would be refused until the overlap is over.
+        // The older of the two old passwords goes: nobody reads it any more.
+        Phase::Overlapping | Phase::Retiring if facts.trigger == Trigger::SourceChanged => {
+            begin(state, facts)
+        }
         Phase::Adding => when_all(state, facts, Effect::None, Phase::Switching),
         Phase::Switching => when_all(state, facts, Effect::Publish, Phase::Overlapping),
         Phase::Overlapping => overlap(state, facts),
         Phase::Retiring => when_all(state, facts, Effect::None, Phase::Settled),
+    }
+}
+
+fn begin(state: &State, facts: &Facts<'_>) -> Next {
+    Next::Advance {
+        effect: Effect::AddNew,
+        to: State {
+            phase: Phase::Adding,
+            revision: state.revision.saturating_add(1),
+            since: facts.now,
+        },
     }
 }
 
@@ -371,6 +380,28 @@ mod tests {
             next(&state, &facts(at(1), Trigger::Demanded, &r)),
             Next::Wait { .. }
         ));
+    }
+
+    #[test]
+    fn a_secret_that_changes_again_is_followed_when_members_accept_what_it_said_before() {
+        let r = reports([Confirmed, Silent, Confirmed]);
+        for phase in GOING_ON {
+            let mut state = State {
+                phase,
+                revision: 2,
+                since: at(0),
+            };
+            let f = facts(at(1), Trigger::SourceChanged, &r);
+            match phase {
+                Phase::Overlapping | Phase::Retiring => {
+                    assert_eq!(advance(&mut state, &f), Effect::AddNew);
+                    assert_eq!((state.phase, state.revision), (Phase::Adding, 3));
+                }
+                Phase::Adding | Phase::Switching | Phase::Settled => {
+                    waits(&state, &f);
+                }
+            }
+        }
     }
 
     #[test]

@@ -63,6 +63,16 @@ pub struct SecretsPlan {
     pub messages: [Option<String>; 2],
 }
 
+/// Pause before a Secret that could not be read is asked for again.
+const READ_AGAIN_AFTER: Duration = Duration::from_secs(5);
+
+impl SecretsPlan {
+    /// Has the set looked at again after this time, if not earlier.
+    fn wake_within(&mut self, time: Option<Duration>) {
+        self.wake_after = self.wake_after.into_iter().chain(time).min();
+    }
+}
+
 /// What the Secret of the servers shall become, and what is recorded once it has.
 struct Changes {
     draft: CredentialsDraft,
@@ -78,6 +88,7 @@ pub fn plan(set: &ValidatedSet, observed: &Observed, members: &[MemberFacts]) ->
         Found::Unknown(why) => {
             return SecretsPlan {
                 waiting: vec![why.clone()],
+                wake_after: Some(READ_AGAIN_AFTER),
                 ..SecretsPlan::default()
             };
         }

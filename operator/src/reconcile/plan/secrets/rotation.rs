@@ -14,7 +14,7 @@ use super::{
         },
         members::{MemberFacts, is_attached},
     },
-    Changes, SecretsPlan, problem_of,
+    Changes, READ_AGAIN_AFTER, SecretsPlan, problem_of,
 };
 use crate::{
     api::v1alpha1::{MemberRotation, RotationCause, RotationPhase, RotationState},
@@ -23,7 +23,7 @@ use crate::{
     rotation::credential::{
         Answer, Effect, Facts, Next, Phase, Report, State, Trigger, next, wake_after, wanted,
     },
-    set::{CredentialSource, Password, RotationScope, ValidatedSet},
+    set::{CredentialSource, Password, RotationScope, SecretProblem, ValidatedSet},
 };
 
 /// One credential with everything its rotation depends on.
@@ -89,8 +89,13 @@ impl<'a> Rotation<'a> {
         meant.then_some(request.token.as_str())
     }
 
-    /// When `rotateEvery` has passed since the last rotation, or since the set was made.
+    /// When `rotateEvery` has passed since the last rotation, or since the set was made. A password from a Secret of the
+    /// user is never due.
     fn due_at(&self) -> Option<Timestamp> {
+        match self.source {
+            CredentialSource::Generated => {}
+            CredentialSource::Referenced { .. } => return None,
+        }
         let every = self.set.auth.rotate_every?;
         let created = self.observed.set.metadata.creation_timestamp.as_ref();
         let last = self.status.completed_at.as_ref().or(created)?.0;
@@ -117,6 +122,7 @@ impl<'a> Rotation<'a> {
         } = self.source
         {
             plan.problem = Some(problem_of(self.kind, secret, problem));
+            plan.wake_within((*problem == SecretProblem::Unknown).then_some(READ_AGAIN_AFTER));
         }
         let reports = self.reports(members, plan.push_revision);
         let applied = self.applied(&reports);
@@ -156,10 +162,8 @@ impl<'a> Rotation<'a> {
                 wake_after(&self.state, &facts)
             }
         };
-        plan.wake_after = match (plan.wake_after, due) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
-        };
+        // What is due already waits for something else than time: members, the end of a pause.
+        plan.wake_within(due.filter(|left| !left.is_zero()));
         match next(&self.state, &facts) {
             Next::Rest => {}
             Next::Wait { why } => {

@@ -247,6 +247,7 @@ impl Cluster {
                 ..proto::State::default()
             };
             let view = MemberView {
+                pod_uid: String::new(),
                 address: ADDRESS,
                 line: Line::Up,
                 state: Some(Arc::new(state)),
