@@ -227,7 +227,7 @@ pub struct Writers {
     volumes: Writer<k8s_openapi::api::core::v1::PersistentVolume>,
     services: Writer<k8s_openapi::api::core::v1::Service>,
     slices: Writer<k8s_openapi::api::discovery::v1::EndpointSlice>,
-    secrets: Writer<k8s_openapi::api::core::v1::Secret>,
+    pub(crate) secrets: Writer<k8s_openapi::api::core::v1::Secret>,
     config_maps: Writer<k8s_openapi::api::core::v1::ConfigMap>,
     budgets: Writer<k8s_openapi::api::policy::v1::PodDisruptionBudget>,
     accounts: Writer<k8s_openapi::api::core::v1::ServiceAccount>,

@@ -50,7 +50,11 @@ impl Guard {
         let same_pod = reign.map(|r| pod.as_ref().and_then(|p| p.uid()) == Some(r.pod_uid.clone()));
         match (reign, same_pod) {
             (Some(reign), Some(false)) if line != Line::Up => {
-                (fact, line) = (PodFact::Deleted, reign.line);
+                fact = PodFact::Deleted;
+                let kept = self.links.get(name);
+                if kept.is_none_or(|(uid, _)| *uid != reign.pod_uid) {
+                    line = reign.line;
+                }
             }
             // Never seen serving by this process: a pod that is down proves nothing.
             (None, _) if fact == PodFact::ContainerDown => fact = PodFact::Unknown,
@@ -122,5 +126,70 @@ impl Guard {
                 reign.line = view.line;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use k8s_openapi::{ByteString, api::core::v1::Secret};
+    use kube::runtime::watcher::Event;
+
+    use super::*;
+    use crate::{
+        api::names,
+        guard::testing::{Scene, pod},
+        members::link::Link,
+    };
+
+    /// The Secret whose token links are made with.
+    fn secret() -> Secret {
+        let data = [
+            ("control-token", "token"),
+            ("credentials.conf", ""),
+            ("client-1", "c"),
+            ("replication-1", "r"),
+        ];
+        let mut secret = Secret::default();
+        secret.metadata.name = Some(names::server_secret("orders"));
+        secret.metadata.namespace = Some("shop".into());
+        let bytes = |(key, text): (&str, &str)| (key.to_owned(), ByteString(text.into()));
+        secret.data = Some(data.map(bytes).into());
+        secret
+    }
+
+    #[tokio::test]
+    async fn a_master_is_watched_to_its_end_although_another_pod_has_its_name() {
+        let mut scene = Scene::new().await;
+        let guard = &mut scene.guard;
+        let (address, uid) = ([127, 0, 0, 1].into(), "pod-of-orders-0".to_owned());
+        // Nobody listens there.
+        let events = guard.events_in.clone();
+        let link = Link::start("orders-0".into(), address, 1, "token", events).unwrap();
+        guard.links.insert("orders-0".into(), (uid, link));
+        let serving = guard.verdict.clone().unwrap();
+        guard.remember(&serving, 0);
+        assert!(guard.reign.is_some());
+
+        let mut successor = pod("orders-0");
+        successor.metadata.uid = Some("its-successor".into());
+        let writers = &mut scene.writers;
+        writers.pods.apply_watcher_event(&Event::Apply(successor));
+        writers.secrets.apply_watcher_event(&Event::Apply(secret()));
+        guard.connect();
+        let set = guard.set.clone().unwrap();
+        let seen = |guard: &Guard| {
+            let all = guard.witnesses(&set, 0);
+            let found = all.into_iter().find(|w| w.member == "orders-0").unwrap();
+            (found.line, found.pod)
+        };
+        assert_eq!(seen(guard), (Line::Up, PodFact::Running));
+        assert!(guard.backend("orders-0").is_none(), "half of each pod");
+
+        let news = tokio::time::timeout(Duration::from_secs(10), guard.events.recv());
+        let news = news.await.unwrap().unwrap();
+        guard.hear(news);
+        assert_eq!(seen(guard), (Line::Refused, PodFact::Deleted));
     }
 }

@@ -176,9 +176,14 @@ impl Guard {
         }
     }
 
-    fn backend(&self, member: &str) -> Option<Backend> {
+    pub(super) fn backend(&self, member: &str) -> Option<Backend> {
         let stores = &self.context.stores;
         let pod = cached(&stores.pods, &self.key, member)?;
+        let view = self.members.get(member)?;
+        if pod.uid().as_ref() != Some(&view.pod_uid) {
+            // The old process still answers, and a new pod has its name: an endpoint that is half of each helps nobody.
+            return None;
+        }
         let node = pod.spec.as_ref().and_then(|s| s.node_name.clone());
         let labels = node.as_ref().and_then(|n| {
             stores
@@ -189,7 +194,7 @@ impl Guard {
         Some(Backend {
             pod: member.to_owned(),
             pod_uid: pod.uid().unwrap_or_default(),
-            address: self.members.get(member)?.address,
+            address: view.address,
             node,
             zone,
         })

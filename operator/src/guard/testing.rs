@@ -19,6 +19,7 @@ use super::{task::Guard, view::View};
 use crate::{
     api::{RedisReplicaSet, names},
     context::SetKey,
+    controller::Writers,
     failover::health::Verdict,
     reconcile::validate::{Defaults, tolerate},
     testing::{
@@ -33,6 +34,8 @@ pub(super) struct Scene {
     pub api: Api,
     pub members: Vec<Member>,
     pub view: watch::Receiver<View>,
+    /// Of the guard's caches.
+    pub writers: Writers,
     /// Whether the API server refuses to write the status.
     pub refuses: Arc<AtomicBool>,
 }
@@ -50,7 +53,7 @@ fn set() -> RedisReplicaSet {
     .unwrap()
 }
 
-fn pod(name: &str) -> Pod {
+pub(super) fn pod(name: &str) -> Pod {
     serde_json::from_value(json!({
         "metadata": {"name": name, "namespace": "shop", "uid": format!("pod-of-{name}")},
     }))
@@ -123,6 +126,7 @@ impl Scene {
             api,
             members,
             view,
+            writers,
             refuses,
         }
     }

@@ -15,6 +15,8 @@ use crate::{
 /// What is known of one member's control port.
 #[derive(Clone, Debug)]
 pub struct MemberView {
+    /// UID of the pod whose process this is. Its object may be gone, and another of the same name be there.
+    pub pod_uid: String,
     /// Where it is.
     pub address: IpAddr,
     /// How the line is.

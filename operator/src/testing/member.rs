@@ -43,6 +43,7 @@ impl Member {
         let served = Server::builder().add_service(MemberServer::new(member.clone()));
         tokio::spawn(served.serve_with_incoming(TcpIncoming::from(listener)));
         let view = MemberView {
+            pod_uid: format!("pod-of-{name}"),
             address: address.ip(),
             line: Line::Up,
             state: Some(Arc::new(state)),

@@ -87,8 +87,10 @@ pub fn facts(set: &ValidatedSet, observed: &Observed) -> Vec<MemberFacts> {
 fn fact(set: &ValidatedSet, observed: &Observed, name: String) -> MemberFacts {
     let pod = observed.pods.get(&name).map(Arc::as_ref);
     let view = observed.view.members.get(&name);
+    // What the process of a pod that is gone says is nothing about the new pod of its name.
+    let of_this_pod = |uid: &str| pod.is_none_or(|p| p.metadata.uid.as_deref() == Some(uid));
     let state = view
-        .filter(|v| v.current().is_some())
+        .filter(|v| v.current().is_some() && of_this_pod(&v.pod_uid))
         .and_then(|v| v.state.clone());
     let master = match &observed.view.verdict {
         Some(Verdict::Serving { master, .. }) => Some(master.as_str()),

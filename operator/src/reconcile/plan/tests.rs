@@ -105,6 +105,7 @@ impl World {
         };
         let address = IpAddr::from([127, 0, 0, 1]);
         let member = MemberView {
+            pod_uid: "pod".to_owned(),
             address,
             line: Line::Up,
             state: Some(Arc::new(state)),

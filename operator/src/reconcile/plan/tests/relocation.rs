@@ -72,6 +72,8 @@ impl World {
         let pod = Arc::make_mut(self.observed.pods.get_mut(member).unwrap());
         pod.metadata.uid = Some(uid.into());
         pod.spec.as_mut().unwrap().node_name = Some(node.into());
+        let view = self.observed.view.members.get_mut(member).unwrap();
+        view.pod_uid = uid.into();
     }
 
     fn have(&mut self, nodes: impl IntoIterator<Item = Node>) {
