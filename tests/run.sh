@@ -25,5 +25,5 @@ cat "$bulk"
 [ "$failed" = 0 ] || die "tests failed"
 
 say "three nodes"
-tests/cluster/with-cluster.sh cargo test --locked --no-fail-fast --workspace --test 'e2e_*' -- --ignored --test-threads=2 --nocapture
+tests/cluster/with-cluster.sh cargo test --locked --no-fail-fast --workspace --test 'e2e_*' -- --ignored --test-threads=3 --nocapture
 say "all tests passed"

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, ListParams};
+use redfleet_operator::api::v1alpha1::PossibleLoss;
 use redfleet_tests::cluster::{Cluster, Deletion, pod_node};
 use redfleet_tests::faults::Signal;
 use redfleet_tests::replicaset::{
@@ -179,6 +180,41 @@ async fn killed(set: &Set, operators: Operators) -> anyhow::Result<()> {
     scene.end(&what, fault, Loss::OnlyTheUnreplicated).await
 }
 
+/// Nobody is left who could be asked: what is on disk decides.
+async fn all_killed(set: &Set) -> anyhow::Result<()> {
+    let scene = Scene::begin(set).await?;
+    let password = set.password().await?;
+    let mut pods = Vec::new();
+    for member in set.status().await?.members {
+        let address = set.member(&member.name).await?;
+        wait_until("a save", MINUTE, || async {
+            let mut c = Connection::open(address, &password).await?;
+            c.call(&["SAVE"]).await.map(Some)
+        })
+        .await?;
+        pods.push(set.namespace.pod(&member.name).await?);
+    }
+    let fault = Instant::now();
+    for pod in &pods {
+        scene.cluster.signal(pod, Signal::Kill).await?;
+    }
+    let loss = Loss::OnlyTheUnreplicated;
+    Box::pin(scene.end("all processes killed", fault, loss)).await?;
+    let status = set.status().await?;
+    let record = status.failovers.first().context("no record")?;
+    ensure!(
+        record.possible_loss == Some(PossibleLoss::NoMajority),
+        "what was not on disk is lost, and nobody says so: {record:?}"
+    );
+    let text = ["describe", "rrs", &set.name];
+    let text = set.namespace.kubectl(&text).await?;
+    let told = text
+        .lines()
+        .any(|line| line.contains("Warning") && line.contains("PossibleLoss"));
+    ensure!(told, "no Warning event: {text}");
+    Ok(())
+}
+
 async fn deleted(set: &Set, how: Deletion, operators: Operators) -> anyhow::Result<()> {
     let scene = Scene::begin(set).await?;
     let name = scene.master_name();
@@ -277,6 +313,15 @@ async fn the_masters_process_is_killed() -> anyhow::Result<()> {
     let set = Set::create(&cluster, "kill", SPEC).await?;
     killed(&set, Operators::Work).await?;
     killed(&set, Operators::Die).await?;
+    at_peace_again(set).await
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: tests/cluster/with-cluster.sh"]
+async fn every_process_of_a_set_is_killed_at_once() -> anyhow::Result<()> {
+    let cluster = Cluster::connect().await?;
+    let set = Set::create(&cluster, "all", SPEC).await?;
+    all_killed(&set).await?;
     at_peace_again(set).await
 }
 

@@ -36,7 +36,7 @@ fn a_set_is_born_without_a_master_and_bootstrapped_once() -> anyhow::Result<()> 
         .unwrap_err()
         .to_string();
     ensure!(
-        refusal == "all 3 members are empty although the set had data",
+        refusal == "all 3 voters are empty although the set had data",
         "{refusal}"
     );
     fleet.elect(Intent::Unplanned, Bootstrapped::No)?;

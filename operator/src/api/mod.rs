@@ -25,6 +25,10 @@ pub const STATUS_FIELD_MANAGER: &str = "redfleet-operator-status";
 /// `kubectl annotate rrs orders redfleet.dev/rotate=client@$(date +%s) --overwrite`.
 pub const ROTATE_ANNOTATION: &str = "redfleet.dev/rotate";
 
+/// Annotation on a `RedisReplicaSet` all of whose members lost their data: begin anew, without any. The value is
+/// `status.term`, the term of the mastership whose data are given up: once there is another master it means nothing more.
+pub const ACCEPT_EMPTY_ANNOTATION: &str = "redfleet.dev/accept-empty";
+
 /// Prefix of labels and annotations that only the operator writes.
 pub const RESERVED_PREFIX: &str = "redfleet.dev/";
 

@@ -14,6 +14,9 @@ the units `ms`, `s`, `m`, `h`, such as `90s` or `1h30m`; sizes are Kubernetes qu
 
 Annotation `redfleet.dev/rotate` on a set: rotate credentials now. Its value is `client`, `replication` or `all`, then `@` and
 anything new: `kubectl annotate rrs orders redfleet.dev/rotate=client@$(date +%s) --overwrite`.
+
+Annotation `redfleet.dev/accept-empty` on a set all of whose members lost their data (condition Stalled, reason AllDataLost): begin
+anew, without any. Its value is `status.term`; the condition shows the whole command.
 ";
 
 /// The whole reference.

@@ -18,7 +18,7 @@ use super::{
     view::Stuck,
 };
 use crate::{
-    api::RedisReplicaSet,
+    api::{self, RedisReplicaSet},
     context::cached,
     failover::{
         decide::Call,
@@ -69,10 +69,17 @@ pub(super) enum Failure {
 }
 
 impl Failure {
-    /// What to tell people.
-    pub(super) fn stuck(&self) -> Stuck {
+    /// What to tell the people of this set.
+    pub(super) fn stuck(&self, set: &RedisReplicaSet) -> Stuck {
         match self {
-            Self::Refused(Refusal::DatasetLost(_)) => Stuck::DataLost(self.to_string()),
+            Self::Refused(Refusal::DatasetLost(_)) => Stuck::DataLost(format!(
+                "{self}: if there is no volume left that holds them, begin without any: \
+                 kubectl annotate rrs -n {} {} {}={} --overwrite",
+                set.namespace().unwrap_or_default(),
+                set.name_any(),
+                api::ACCEPT_EMPTY_ANNOTATION,
+                term_of(set)
+            )),
             Self::Refused(_) | Self::Heritage(_) | Self::Term(_) | Self::NotPromoted { .. } => {
                 Stuck::Waiting(self.to_string())
             }
@@ -83,6 +90,17 @@ impl Failure {
 /// The identity that members know the set by.
 pub(super) fn fleet_of(set: &RedisReplicaSet) -> FleetId {
     FleetId::new(set.uid().unwrap_or_default())
+}
+
+fn term_of(set: &RedisReplicaSet) -> i64 {
+    set.status.as_ref().map_or(0, |status| status.term)
+}
+
+/// Whether the data of the last mastership are given up by [`api::ACCEPT_EMPTY_ANNOTATION`].
+pub(super) fn accepts_empty(set: &RedisReplicaSet) -> bool {
+    set.annotations()
+        .get(api::ACCEPT_EMPTY_ANNOTATION)
+        .is_some_and(|value| *value == term_of(set).to_string())
 }
 
 /// The voters that a status records.
@@ -241,7 +259,7 @@ impl Guard {
             old_master: call.old_master,
             in_sync: Vec::new(),
             // A cache may begin anew; data that were promised to last may not vanish silently.
-            on_empty: if cache {
+            on_empty: if cache || accepts_empty(claimed) {
                 EmptySet::Accept
             } else {
                 EmptySet::Halt

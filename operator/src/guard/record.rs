@@ -294,7 +294,8 @@ fn loss_in_words(loss: PossibleLoss) -> &'static str {
              that were not on its disk when it ended may be lost"
         }
         PossibleLoss::BeganEmpty => {
-            "no member had data left, and the set is a cache (storage.ephemeral): it began anew, empty"
+            "no voter had data left, and that was accepted (a cache, storage.ephemeral, or the annotation \
+             redfleet.dev/accept-empty): the set began anew, empty"
         }
     }
 }
@@ -399,11 +400,11 @@ mod tests {
     }
 
     #[test]
-    fn a_cache_that_begins_anew_says_so() {
+    fn a_set_that_begins_anew_says_so() {
         let mut anew = change("orders-0", FailoverReason::PodDeleted);
         anew.record.possible_loss = Some(PossibleLoss::BeganEmpty);
-        let expected = "Warning PossibleLoss: term 2: no member had data left, and the set is a cache \
-                        (storage.ephemeral): it began anew, empty";
+        let expected = "Warning PossibleLoss: term 2: no voter had data left, and that was accepted (a cache, \
+                        storage.ephemeral, or the annotation redfleet.dev/accept-empty): the set began anew, empty";
         assert_eq!(told(&anew)[1], expected);
     }
 

@@ -12,7 +12,7 @@ use tracing::{debug, info, warn};
 
 use super::{
     STANDBY_DELAY_MS, STANDBY_PATIENCE_MS,
-    election::{Planned, voters_of},
+    election::{Planned, accepts_empty, voters_of},
     handover::SwitchOver,
     record::Unrecorded,
     slices::Slices,
@@ -41,6 +41,8 @@ const ASK_EVERY_MS: u64 = 100;
 const MIN_BACKOFF_MS: u64 = 150;
 /// Longest pause after elections that failed.
 const MAX_BACKOFF_MS: u64 = 8_000;
+/// Pause between elections of a set whose data are all gone: a person decides, and each election takes a term.
+const DATA_LOST_PAUSE_MS: u64 = 60_000;
 /// A master that served for this long ends the growing of that pause: elections one after another
 /// for the same cause bring nothing but full syncs.
 const STEADY_MS: u64 = 5_000;
@@ -84,8 +86,8 @@ pub struct Guard {
     told: Option<(String, u64, u64, VoterSet, Vec<Peer>)>,
     /// The newest decisions this process made or saw: the cache may be behind them.
     pub(super) floor: Option<RedisReplicaSet>,
-    events_in: mpsc::Sender<Event>,
-    events: mpsc::Receiver<Event>,
+    pub(super) events_in: mpsc::Sender<Event>,
+    pub(super) events: mpsc::Receiver<Event>,
     commands: mpsc::Receiver<SwitchOver>,
     /// An order that waits for its moment, and since when.
     pub(super) postponed: Option<(SwitchOver, u64)>,
@@ -202,10 +204,14 @@ impl Guard {
                     }
                     Err(failure) => {
                         warn!(set = %self.key, %failure, "no new master yet");
-                        self.stuck = Some(failure.stuck());
+                        self.stuck = Some(failure.stuck(&set));
                     }
                 }
-                self.not_before_ms = self.context.now_ms() + self.backoff_ms;
+                let pause_ms = match self.stuck {
+                    Some(Stuck::DataLost(_)) => DATA_LOST_PAUSE_MS,
+                    Some(Stuck::Waiting(_)) | None => self.backoff_ms,
+                };
+                self.not_before_ms = self.context.now_ms() + pause_ms;
                 self.backoff_ms = (self.backoff_ms * 2).min(MAX_BACKOFF_MS);
             }
             Decision::Elect(_) => {}
@@ -294,7 +300,7 @@ impl Guard {
     }
 
     /// Starts and drops links as pods come, move and go.
-    fn connect(&mut self) {
+    pub(super) fn connect(&mut self) {
         let stores = &self.context.stores;
         let secret = cached(
             &stores.secrets,
@@ -336,6 +342,7 @@ impl Guard {
             match Link::start(name.clone(), address, port, token.expose(), events) {
                 Ok(link) => {
                     let view = MemberView {
+                        pod_uid: uid.clone(),
                         address,
                         line: Line::Unknown,
                         state: None,
@@ -390,7 +397,7 @@ impl Guard {
         }
     }
 
-    fn hear(&mut self, event: Event) {
+    pub(super) fn hear(&mut self, event: Event) {
         let now_ms = self.context.now_ms();
         let Some(member) = self.members.get_mut(&event.member) else {
             return;
@@ -449,7 +456,9 @@ impl Guard {
     }
 
     fn is_my_turn(&self, now_ms: u64) -> bool {
-        if now_ms < self.not_before_ms {
+        let decided = matches!(self.stuck, Some(Stuck::DataLost(_)))
+            && self.set.as_ref().is_some_and(accepts_empty);
+        if now_ms < self.not_before_ms && !decided {
             return false;
         }
         self.context.may_act()

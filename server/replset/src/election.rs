@@ -142,7 +142,7 @@ pub enum Refusal {
         missing: Vec<(MemberName, Absence)>,
     },
     /// A set that had data has none any more.
-    #[error("all {0} members are empty although the set had data")]
+    #[error("all {0} voters are empty although the set had data")]
     DatasetLost(usize),
     /// The first master needs everybody, so that no dataset is overlooked.
     #[error("the first mastership needs every member; missing: {}", list(.0))]

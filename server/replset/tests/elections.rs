@@ -161,7 +161,7 @@ fn three_voters() {
         ),
         (
             vec![("a", "0:0 - 0"), ("b", "0:0 - 0"), ("c", "0:0 - 0")],
-            "all 3 members are empty although the set had data",
+            "all 3 voters are empty although the set had data",
         ),
         // The status must be at least as new as what members know.
         (
@@ -302,7 +302,7 @@ fn one_voter_is_its_own_majority_but_not_when_empty() {
     );
     assert_eq!(
         run(plan(&["a"]), &[("a", "0:0 - 0")]),
-        "all 1 members are empty although the set had data"
+        "all 1 voters are empty although the set had data"
     );
 }
 

@@ -7,8 +7,9 @@ use anyhow::{Context, ensure};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use redfleet_operator::api::v1alpha1::FailoverReason;
+use redfleet_tests::apiserver::repository;
 use redfleet_tests::cluster::{Cluster, Deletion, pod_node};
-use redfleet_tests::replicaset::{MINUTE, Set, pod_uids, route_services};
+use redfleet_tests::replicaset::{MINUTE, Set, operator_at_work, pod_uids, route_services};
 use redfleet_tests::wait::wait_until;
 use redfleet_tests::writer::{Connection, Connections};
 
@@ -339,4 +340,32 @@ async fn a_drained_zone_is_named_and_the_spread_comes_back() -> anyhow::Result<(
         .await?;
     set.ready(MINUTE * 2).await?;
     set.namespace.delete().await
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: tests/cluster/with-cluster.sh"]
+async fn every_example_comes_up() -> anyhow::Result<()> {
+    let cluster = Cluster::connect_beside_others().await?;
+    operator_at_work(&cluster).await?;
+    let examples = repository().join("examples");
+    let path = |name: &str| examples.join(name).display().to_string();
+    let sources = [
+        ("sessions", "-f", path("cache.yaml"), 3),
+        ("ledger", "-f", path("zones.yaml"), 5),
+        ("carts", "-k", path("gitops/production"), 5),
+    ];
+    for (name, how, source, members) in sources {
+        let namespace = cluster.namespace("example").await?;
+        namespace.kubectl(&["apply", how, &source]).await?;
+        let set = Set::named(&namespace, name);
+        let status = set.ready(MINUTE * 2).await.context(name)?;
+        ensure!(status.members.len() == members, "{name}: {status:?}");
+        let spread = status
+            .conditions
+            .iter()
+            .any(|c| c.type_ == "PlacementSatisfied" && c.status == "True");
+        ensure!(spread, "{name}: {:?}", status.conditions);
+        namespace.delete().await?;
+    }
+    Ok(())
 }

@@ -1,7 +1,9 @@
 //! A set that cannot be says what is wrong with it, and comes up when that is mended.
 
 use anyhow::{Context, bail, ensure};
-use redfleet_tests::cluster::{Cluster, Namespace};
+use redfleet_operator::api::v1alpha1::PossibleLoss;
+use redfleet_tests::cluster::{Cluster, Deletion, Namespace};
+use redfleet_tests::faults::Signal;
 use redfleet_tests::replicaset::{MINUTE, Set, operator_at_work, pod_uids};
 use redfleet_tests::wait::wait_until;
 use redfleet_tests::writer::Connection;
@@ -178,4 +180,65 @@ async fn restarted_for_a_directive(set: &Set) -> anyhow::Result<()> {
     .await?;
     ensure!(pod_uids(set).await? != before, "no pod was replaced");
     set.ready(MINUTE).await.map(drop)
+}
+
+/// The only copy of the data is deleted: nothing may begin empty by itself.
+#[tokio::test]
+#[ignore = "needs a cluster: tests/cluster/with-cluster.sh"]
+async fn a_set_whose_data_are_gone_says_so_and_begins_anew_when_it_is_told() -> anyhow::Result<()> {
+    let cluster = Cluster::connect_beside_others().await?;
+    let set = Set::create(
+        &cluster,
+        "gone",
+        "  replicas: 1\n  storage: {size: 100Mi}\n",
+    )
+    .await?;
+    let term = set.status().await?.term;
+    let uid = pod_uids(&set).await?;
+    set.namespace.delete_pvc("data-orders-0").await?;
+    set.namespace
+        .delete_pod("orders-0", Deletion::Graceful)
+        .await?;
+    let annotation = format!("redfleet.dev/accept-empty={term}");
+    says(
+        &set,
+        ("Stalled", "True"),
+        "AllDataLost",
+        &["all 1 voters are empty", &annotation],
+    )
+    .await?;
+    set.namespace
+        .kubectl(&["annotate", "rrs", "orders", &annotation])
+        .await?;
+    let status = set.ready(MINUTE).await?;
+    ensure!(pod_uids(&set).await? != uid, "the pod is the old one");
+    let record = status.failovers.first().context("no record")?;
+    ensure!(
+        record.possible_loss == Some(PossibleLoss::BeganEmpty),
+        "{record:?}"
+    );
+    set.namespace.delete().await
+}
+
+/// A container that is killed before the first save point comes back with what was saved when it began.
+#[tokio::test]
+#[ignore = "needs a cluster: tests/cluster/with-cluster.sh"]
+async fn a_single_member_that_is_killed_early_serves_again() -> anyhow::Result<()> {
+    let cluster = Cluster::connect_beside_others().await?;
+    let set = Set::create(
+        &cluster,
+        "early",
+        "  replicas: 1\n  storage: {size: 100Mi}\n",
+    )
+    .await?;
+    if !cluster.can_be_broken() {
+        return set.namespace.delete().await;
+    }
+    let term = set.status().await?.term;
+    let pod = set.namespace.pod("orders-0").await?;
+    cluster.signal(&pod, Signal::Kill).await?;
+    set.until("the next term", MINUTE, |s| s.term > term)
+        .await?;
+    set.ready(MINUTE).await?;
+    set.namespace.delete().await
 }
