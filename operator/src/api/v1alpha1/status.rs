@@ -229,7 +229,7 @@ pub struct FailoverRecord {
 }
 
 /// Why writes that a majority held may be lost by the choice of this master: `NoMajority`, too few members had a vote, for
-/// example after all ended uncleanly, and the one with the most data was taken; `BeganEmpty`, no voter had data left,
+/// example because others lost their volumes, and the one with the most data was taken; `BeganEmpty`, no voter had data left,
 /// and the set is a cache (`storage.ephemeral`) or a person accepted that. Absent when none of them is lost.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
