@@ -14,7 +14,8 @@ use k8s_openapi::api::core::v1::{Node, Pod, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::Api;
 use kube::api::{DeleteParams, ListParams};
-use redfleet_operator::api::v1alpha1::{RedisReplicaSet, RedisReplicaSetStatus};
+use redfleet_operator::api::ROTATE_ANNOTATION;
+use redfleet_operator::api::v1alpha1::{RedisReplicaSet, RedisReplicaSetStatus, RotationPhase};
 use serde_json::Value;
 
 use crate::apiserver::repository;
@@ -257,6 +258,39 @@ impl Set {
             Ok(holds(&status).then_some(status))
         })
         .await
+    }
+
+    /// Asks for a rotation of both passwords, with any text that makes the request new.
+    pub async fn ask_for_rotation(&self, text: &str) -> anyhow::Result<()> {
+        let set = format!("rrs/{}", self.name);
+        let request = format!("{ROTATE_ANNOTATION}=all@{text}");
+        let annotate = ["annotate", "--overwrite", &set, &request];
+        self.namespace.kubectl(&annotate).await.map(drop)
+    }
+
+    /// Waits until the rotations of both passwords are over and have brought this revision, or a later one.
+    pub async fn rotated(&self, revision: i64, deadline: Duration) -> anyhow::Result<()> {
+        let what = format!("the end of rotation {revision}");
+        let settled = |status: &RedisReplicaSetStatus| {
+            [&status.rotation.client, &status.rotation.replication]
+                .iter()
+                .all(|r| r.revision >= revision && r.phase == RotationPhase::Settled)
+        };
+        self.until(&what, deadline, settled).await.map(drop)
+    }
+
+    /// Ends a writer that logs in for every command: nobody may have been refused, and these must still be the pods.
+    /// Answers how many logins there were.
+    pub async fn nobody_was_refused(
+        &self,
+        writer: Writer,
+        uids: &BTreeMap<String, String>,
+    ) -> anyhow::Result<usize> {
+        let account = writer.stop().await;
+        let refused = account.refused_logins;
+        ensure!(refused == 0, "{refused} logins were refused");
+        ensure!(pod_uids(self).await? == *uids, "a pod was replaced");
+        Ok(account.count())
     }
 
     /// The master's pod.

@@ -314,10 +314,7 @@ async fn a_rotation_goes_on_wherever_the_operators_were_killed() -> anyhow::Resu
     let mut cut = Vec::new();
     for wanted in PHASES {
         let revision = set.status().await?.rotation.client.revision + 1;
-        let request = format!("redfleet.dev/rotate=all@{revision}");
-        set.namespace
-            .kubectl(&["annotate", "--overwrite", "rrs/orders", &request])
-            .await?;
+        set.ask_for_rotation(&revision.to_string()).await?;
         let reached = |s: &RedisReplicaSetStatus| {
             let both = [&s.rotation.client, &s.rotation.replication];
             both.iter()
@@ -327,22 +324,10 @@ async fn a_rotation_goes_on_wherever_the_operators_were_killed() -> anyhow::Resu
         kill_operators(&cluster).await?;
         let phases = [&status.rotation.client, &status.rotation.replication].map(|r| r.phase);
         cut.push(format!("{phases:?}"));
-        set.until("the end of the rotation", MINUTE * 2, |s| {
-            let both = [&s.rotation.client, &s.rotation.replication];
-            both.iter()
-                .all(|r| r.revision == revision && r.phase == RotationPhase::Settled)
-        })
-        .await?;
+        set.rotated(revision, MINUTE * 2).await?;
     }
-    let account = writer.stop().await;
-    println!(
-        "CUT at {}; {} logins, {} refused",
-        cut.join(" "),
-        account.count(),
-        account.refused_logins
-    );
-    ensure!(account.refused_logins == 0, "logins were refused");
-    ensure!(pod_uids(&set).await? == uids, "a pod was replaced");
+    let logins = set.nobody_was_refused(writer, &uids).await?;
+    println!("CUT at {}; {logins} logins, 0 refused", cut.join(" "));
     set.ready(MINUTE * 2).await?;
     set.namespace.delete().await
 }

@@ -512,7 +512,6 @@ fn a_member_that_restarts_during_a_rotation_accepts_and_presents_what_counts() -
         name: name.to_owned(),
         passwords: vec![proto::AcceptedPassword {
             password: password.to_owned(),
-            since_revision: 2,
         }],
     };
     let retired = proto::SetCredentialsRequest {

@@ -59,11 +59,7 @@ pub const DEFAULT_PORT: u16 = 6381;
 
 impl std::fmt::Debug for proto::AcceptedPassword {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(
-            f,
-            "AcceptedPassword {{ since_revision: {} }}",
-            self.since_revision
-        )
+        f.debug_struct("AcceptedPassword").finish_non_exhaustive()
     }
 }
 

@@ -66,9 +66,6 @@ pub struct Login {
     pub user: Arc<str>,
     /// What the user may do.
     pub scope: Scope,
-    /// SHA-256 of the password that was used, `None` where none was needed: a managed
-    /// server reports the oldest that is in use.
-    pub credential: Option<[u8; 32]>,
 }
 
 /// What a user may do.

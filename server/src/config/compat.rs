@@ -139,21 +139,12 @@ const LENGTH: Shape = Shape::Number {
     max: i64::MAX,
 };
 
-fn check_append_file_name(word: &str) -> Result<(), Problem> {
+/// A name without a folder, of what `kind` says.
+fn check_name(word: &str, directive: &str, kind: &str) -> Result<(), Problem> {
     match word {
-        "" => Err("appendfilename can't be empty".into()),
+        "" => Err(format!("{directive} can't be empty").into()),
         path if path.contains(['/', '\\']) => {
-            Err("appendfilename can't be a path, just a filename".into())
-        }
-        _ => Ok(()),
-    }
-}
-
-fn check_dir_name(word: &str) -> Result<(), Problem> {
-    match word {
-        "" => Err("appenddirname can't be empty".into()),
-        path if path.contains(['/', '\\']) => {
-            Err("appenddirname can't be a path, just a dirname".into())
+            Err(format!("{directive} can't be a path, just a {kind}").into())
         }
         _ => Ok(()),
     }
@@ -254,13 +245,13 @@ const INERT: &[(&str, &str, Shape, &str)] = &[
     (
         "appenddirname",
         "appendonlydir",
-        Shape::Text(check_dir_name),
+        Shape::Text(|word| check_name(word, "appenddirname", "dirname")),
         NO_AOF,
     ),
     (
         "appendfilename",
         "appendonly.aof",
-        Shape::Text(check_append_file_name),
+        Shape::Text(|word| check_name(word, "appendfilename", "filename")),
         NO_AOF,
     ),
     (

@@ -4,7 +4,7 @@
 //! The registry is locked only on connect, disconnect and by CLIENT commands, never per request.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     sync::{
         Arc,
         atomic::{AtomicI64, AtomicU8, AtomicU64, AtomicUsize, Ordering},
@@ -190,20 +190,6 @@ impl Registry {
                 client.close();
             }
         }
-    }
-
-    /// Digests of the passwords with which living connections have logged in.
-    pub fn credentials(&self) -> BTreeSet<[u8; 32]> {
-        let clients = self.clients.lock();
-        let credential = |client: &Arc<ClientHandle>| {
-            client
-                .published
-                .lock()
-                .login
-                .as_ref()
-                .and_then(|login| login.credential)
-        };
-        clients.values().filter_map(credential).collect()
     }
 }
 

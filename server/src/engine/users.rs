@@ -139,11 +139,7 @@ impl Users {
     /// The login of a connection that has not said anything, where `default` is open.
     pub fn open_login(&self) -> Option<Login> {
         let user = self.get(DEFAULT_USER.as_bytes())?;
-        (user.access == Access::Open).then(|| Login {
-            user: user.name.clone(),
-            scope: user.scope,
-            credential: None,
-        })
+        (user.access == Access::Open).then(|| user.login())
     }
 
     /// The login for a name and password, or `None` where they do not fit. Takes the same time
@@ -158,21 +154,20 @@ impl Users {
         }
         let user = user?;
         match user.access {
-            Access::Open => Some(self.login(user, None)),
-            Access::Password => bool::from(found).then(|| self.login(user, Some(given))),
-        }
-    }
-
-    fn login(&self, user: &User, credential: Option<PasswordDigest>) -> Login {
-        Login {
-            user: user.name.clone(),
-            scope: user.scope,
-            credential,
+            Access::Open => Some(user.login()),
+            Access::Password => bool::from(found).then(|| user.login()),
         }
     }
 }
 
 impl User {
+    fn login(&self) -> Login {
+        Login {
+            user: self.name.clone(),
+            scope: self.scope,
+        }
+    }
+
     fn add(&mut self, digest: PasswordDigest) -> Result<(), &'static str> {
         self.access = Access::Password;
         if self.passwords.contains(&digest) {

@@ -1,13 +1,8 @@
-//! Passwords pushed by the operator: which count, which this server shows to its master, and which
-//! are still in use.
+//! Passwords pushed by the operator: which count, and which this server shows to its master.
 //!
-//! Owns the revision in force and the memory of which revision brought which password. A lower
-//! revision is refused, the same one changes nothing. Until the first one counts what the
-//! configuration file says. Sessions that logged in with a password that is no longer accepted stay,
-//! and a retirement does not wait for them; the oldest revision that any session uses is only
-//! reported.
-
-use std::collections::BTreeMap;
+//! Owns the revision in force. A lower revision is refused, the same one changes nothing. Until the
+//! first one counts what the configuration file says. Sessions that logged in with a password that is
+//! no longer accepted stay, and a retirement does not wait for them.
 
 use control::proto;
 use tonic::Status;
@@ -21,15 +16,10 @@ use crate::{
     },
 };
 
-/// Passwords remembered for the report of what is in use, at most.
-const MAX_REMEMBERED: usize = 1_024;
-
 /// The credentials in force.
 #[derive(Debug, Default)]
 pub struct Credentials {
     revision: u64,
-    /// Which revision brought which password, for those that may still be in use.
-    since: BTreeMap<PasswordDigest, u64>,
 }
 
 /// The passwords of the configuration file, so that clients and members get in before the operator
@@ -78,8 +68,7 @@ impl Credentials {
             return Err(Status::failed_precondition(text));
         }
         if request.revision > self.revision {
-            self.check(request)?;
-            self.remember(request);
+            check(request)?;
             apply(engine, request);
             self.revision = request.revision;
             tracing::info!(revision = self.revision, "new credentials are in force");
@@ -88,49 +77,25 @@ impl Credentials {
             revision: self.revision,
         })
     }
+}
 
-    fn check(&self, request: &proto::SetCredentialsRequest) -> Result<(), Status> {
-        let unnamed = request.users.iter().any(|user| user.name.is_empty());
-        let empty = request.users.iter().flat_map(|user| &user.passwords);
-        let empty = empty
-            .filter(|accepted| accepted.password.is_empty())
-            .count();
-        if unnamed || empty > 0 {
-            return Err(Status::invalid_argument(
-                "a user has no name, or a password is empty",
-            ));
-        }
-        // Without this a request that lacks the user would open the server to everybody.
-        let default = request.users.iter().find(|user| user.name == DEFAULT_USER);
-        if default.is_none_or(|user| user.passwords.is_empty()) {
-            return Err(Status::invalid_argument("user default needs a password"));
-        }
-        Ok(())
+fn check(request: &proto::SetCredentialsRequest) -> Result<(), Status> {
+    let unnamed = request.users.iter().any(|user| user.name.is_empty());
+    let empty = request.users.iter().flat_map(|user| &user.passwords);
+    let empty = empty
+        .filter(|accepted| accepted.password.is_empty())
+        .count();
+    if unnamed || empty > 0 {
+        return Err(Status::invalid_argument(
+            "a user has no name, or a password is empty",
+        ));
     }
-
-    fn remember(&mut self, request: &proto::SetCredentialsRequest) {
-        for accepted in request.users.iter().flat_map(|user| &user.passwords) {
-            let digest = digest(accepted.password.as_bytes());
-            self.since.insert(digest, accepted.since_revision);
-        }
-        while self.since.len() > MAX_REMEMBERED {
-            let oldest = self.since.iter().min_by_key(|(_, since)| **since);
-            let Some(oldest) = oldest.map(|(digest, _)| *digest) else {
-                break;
-            };
-            self.since.remove(&oldest);
-        }
+    // Without this a request that lacks the user would open the server to everybody.
+    let default = request.users.iter().find(|user| user.name == DEFAULT_USER);
+    if default.is_none_or(|user| user.passwords.is_empty()) {
+        return Err(Status::invalid_argument("user default needs a password"));
     }
-
-    /// The oldest revision whose password a living session logged in with. A session that uses a
-    /// password of unknown age, from before the first revision, counts as revision 0.
-    pub fn oldest_in_use(&self, engine: &Engine) -> Option<u64> {
-        let in_use = engine.shared.clients.credentials();
-        in_use
-            .iter()
-            .map(|digest| self.since.get(digest).copied().unwrap_or(0))
-            .min()
-    }
+    Ok(())
 }
 
 fn apply(engine: &Engine, request: &proto::SetCredentialsRequest) {

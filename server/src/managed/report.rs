@@ -68,7 +68,6 @@ pub fn state(
         config_revision: config.revision(),
         config_hash: config.hash().to_owned(),
         secret_revision: credentials.revision(),
-        oldest_secret_revision_in_use: credentials.oldest_in_use(engine),
         clients: clients.count(ClientType::Normal) as u64,
         replicas: clients.count(ClientType::Replica) as u64,
         used_memory_bytes: before.used_memory_bytes,
@@ -147,7 +146,6 @@ impl Urgent {
             config_revision: state.config_revision,
             config_hash: state.config_hash.clone(),
             secret_revision: state.secret_revision,
-            oldest_secret_revision_in_use: state.oldest_secret_revision_in_use,
             link_secret_revision: state.link_secret_revision,
             ..proto::State::default()
         })

@@ -1,6 +1,5 @@
 //! Passwords change: on demand, with the Secret that they come from, by the timer, and not while the set is paused.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
@@ -12,41 +11,9 @@ use redfleet_tests::replicaset::{
     MINUTE, Set, operator_at_work, pod_uids, route_services, versions,
 };
 use redfleet_tests::wait::wait_until;
-use redfleet_tests::writer::{Connection, Connections, Writer};
+use redfleet_tests::writer::{Connection, Connections};
 
 use super::SPEC;
-
-/// The rotations of both passwords are over and have brought this revision, or a later one.
-fn settled(status: &RedisReplicaSetStatus, revision: i64) -> bool {
-    [&status.rotation.client, &status.rotation.replication]
-        .iter()
-        .all(|r| r.revision >= revision && r.phase == RotationPhase::Settled)
-}
-
-/// Asks for a rotation of both passwords and waits for its end.
-async fn rotate(set: &Set, request: &str, revision: i64) -> anyhow::Result<()> {
-    let request = format!("redfleet.dev/rotate=all@{request}");
-    set.namespace
-        .kubectl(&["annotate", "--overwrite", "rrs/orders", &request])
-        .await?;
-    let what = format!("rotation to revision {revision}");
-    set.until(&what, MINUTE, |s| settled(s, revision))
-        .await
-        .map(drop)
-}
-
-/// Ends the writer, which must not have been refused, and compares the pods.
-async fn nobody_was_refused(
-    set: &Set,
-    writer: Writer,
-    uids: &BTreeMap<String, String>,
-) -> anyhow::Result<usize> {
-    let account = writer.stop().await;
-    let refused = account.refused_logins;
-    ensure!(refused == 0, "{refused} logins were refused");
-    ensure!(pod_uids(set).await? == *uids, "a pod was replaced");
-    Ok(account.count())
-}
 
 #[tokio::test]
 #[ignore = "needs a cluster: tests/cluster/with-cluster.sh"]
@@ -60,9 +27,10 @@ async fn both_secrets_rotate_ten_times_and_nobody_is_refused() -> anyhow::Result
     let writer = set.writer(Connections::EveryCommand).await?;
     let start = set.status().await?.rotation.client.revision;
     for round in 1..=10 {
-        rotate(&set, &round.to_string(), start + round).await?;
+        set.ask_for_rotation(&round.to_string()).await?;
+        set.rotated(start + round, MINUTE).await?;
     }
-    let logins = nobody_was_refused(&set, writer, &uids).await?;
+    let logins = set.nobody_was_refused(writer, &uids).await?;
     println!("ROTATED ten times under {logins} logins, 0 refused");
     let master = set.status().await?.master.context("a master")?;
     let old = Connection::open(set.member(&master).await?, &first).await;
@@ -111,9 +79,10 @@ async fn the_secret_of_the_servers_is_deleted_and_restored_and_nobody_is_refused
         Ok(found.filter(|s| s.metadata.uid != before.metadata.uid))
     })
     .await?;
-    rotate(&set, "after", revision + 1).await?;
+    set.ask_for_rotation("after").await?;
+    set.rotated(revision + 1, MINUTE).await?;
     set.ready(MINUTE).await?;
-    let logins = nobody_was_refused(&set, writer, &uids).await?;
+    let logins = set.nobody_was_refused(writer, &uids).await?;
     println!("RESTORED under {logins} logins, 0 refused");
     let one = set.status().await?.members[0].name.clone();
     set.namespace.delete_pod(&one, Deletion::Graceful).await?;
@@ -216,9 +185,7 @@ async fn paused(set: &Set, spec: &str) -> anyhow::Result<()> {
     set.namespace
         .kubectl(&["label", "configmap", "orders-config", "redfleet.dev/set-"])
         .await?;
-    set.namespace
-        .kubectl(&["annotate", "rrs/orders", "redfleet.dev/rotate=all@paused"])
-        .await?;
+    set.ask_for_rotation("paused").await?;
     tokio::time::sleep(Duration::from_secs(5)).await;
     let after = versions(&set.namespace).await?;
     let expected = ["\"ConfigMap\"", "\"RedisReplicaSet\""];

@@ -63,7 +63,7 @@ pub const MIN_STORAGE_BYTES: u128 = 64 << 20;
 pub const MAX_STORAGE_BYTES: u128 = 64 << 40;
 /// See [`STORAGE_SIZE_CHANGE_MESSAGE`].
 pub const STORAGE_SIZE_CHANGE_RULE: &str = "!has(self.size) || !has(oldSelf.size) || quantity(self.size).compareTo(quantity(oldSelf.size)) == 0";
-/// Growing is not implemented.
+/// A set keeps the size that it was made with: claims would have to be changed one by one, which nothing here does.
 pub const STORAGE_SIZE_CHANGE_MESSAGE: &str = "storage.size cannot be changed in this version: set it back, or create a second set of the size you need and let it copy the data";
 /// See [`STORAGE_CLASS_CHANGE_MESSAGE`].
 pub const STORAGE_CLASS_CHANGE_RULE: &str = "has(self.storageClassName) == has(oldSelf.storageClassName) && (!has(self.storageClassName) || self.storageClassName == oldSelf.storageClassName)";

@@ -225,13 +225,12 @@ fn push(
 
 fn user(rotation: &Rotation<'_>) -> proto::User {
     let ring = rotation.ring;
-    let accepted = |password: &Password, revision: i64| proto::AcceptedPassword {
+    let accepted = |password: &Password| proto::AcceptedPassword {
         password: password.expose().to_owned(),
-        since_revision: u64::try_from(revision).unwrap_or_default(),
     };
-    let mut passwords = vec![accepted(&ring.newest, ring.revision)];
+    let mut passwords = vec![accepted(&ring.newest)];
     if let (Accept::Both, Some(previous)) = (wanted(&rotation.state).accept, &ring.previous) {
-        passwords.push(accepted(previous, ring.revision - 1));
+        passwords.push(accepted(previous));
     }
     proto::User {
         name: rotation.kind.user().to_owned(),

@@ -283,7 +283,6 @@ fn unknown_and_missing_values_are_read_carefully() {
 fn passwords_are_not_shown_by_debug() {
     let password = proto::AcceptedPassword {
         password: "secret".to_owned(),
-        since_revision: 3,
     };
     let users = vec![proto::User {
         name: "default".to_owned(),

@@ -18,8 +18,8 @@ use crate::replication::identity::History;
 
 /// Chunks on their way to one replica.
 const CHUNKS: usize = 16;
-/// Longest chunk of a value as it is serialized: a value is written in one piece, however big, and a replica that reads nothing must not make the
-/// server hold many of those.
+/// Longest chunk of a value as it is serialized: a value is written in one piece, however big, and a replica that reads
+/// nothing must not make the server hold many of those.
 const MAX_CHUNK_BYTES: usize = 128 * 1024;
 /// Pause before a replica without room is asked again; doubles up to [`MAX_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
