@@ -5,7 +5,6 @@
 //! started them (`setpriv --pdeathsig`), whatever happens to the test. Namespaces keep tests apart.
 
 use std::fs;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{OnceLock, mpsc};
@@ -17,14 +16,13 @@ use kube::{Client, Config};
 use serde_json::Value;
 
 use crate::cluster::run;
+use crate::ports::free_port;
 use crate::wait::wait_until;
 
 /// How long etcd and the API server may take to start on a busy machine.
 const START_DEADLINE: Duration = Duration::from_secs(90);
 /// Longest a single `kubectl` or `helm` may take.
 const TOOL_DEADLINE: Duration = Duration::from_secs(120);
-/// Another process may take a port between our look and the server's; so often we try.
-const START_ATTEMPTS: usize = 3;
 
 /// Whether a process ended while it was waited for.
 enum Ended {
@@ -88,20 +86,9 @@ impl ApiServer {
         let _already = rustls::crypto::ring::default_provider().install_default();
         let tools = tools()?;
         sweep();
-        let mut last = None;
-        for _ in 0..START_ATTEMPTS {
-            match Self::try_start(&tools).await {
-                Ok(server) => return Ok(server),
-                Err(error) => last = Some(error),
-            }
-        }
-        Err(last.context("no attempt was made")?)
-    }
-
-    async fn try_start(tools: &Path) -> anyhow::Result<Self> {
-        let [etcd_port, peer_port, api_port] = free_ports()?;
+        let (etcd_port, peer_port, api_port) = (free_port()?, free_port()?, free_port()?);
         let mut server = Self {
-            tools: tools.to_owned(),
+            tools,
             dir: new_directory()?,
             children: Vec::new(),
         };
@@ -374,20 +361,6 @@ pub fn repository() -> PathBuf {
         .parent()
         .map(Path::to_path_buf)
         .unwrap_or_default()
-}
-
-fn free_ports<const N: usize>() -> anyhow::Result<[u16; N]> {
-    let mut ports = [0; N];
-    let mut held = Vec::with_capacity(N);
-    for port in &mut ports {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).context("looking for a free port")?;
-        *port = listener
-            .local_addr()
-            .context("asking for its number")?
-            .port();
-        held.push(listener);
-    }
-    Ok(ports)
 }
 
 async fn make_key(path: &Path) -> anyhow::Result<()> {

@@ -22,7 +22,10 @@ use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use tonic::{Request, service::interceptor::InterceptedService, transport::Channel};
 
-use crate::servers::{Program, Server, eventually, free_port};
+use crate::{
+    ports::free_port,
+    servers::{Program, Server, eventually},
+};
 
 /// Longest wait for a condition of a set.
 pub const DEADLINE: Duration = Duration::from_secs(20);

@@ -10,6 +10,7 @@ pub mod diff;
 pub mod fake_master;
 pub mod faults;
 pub mod fleet;
+pub mod ports;
 pub mod replicaset;
 pub mod servers;
 pub mod wait;

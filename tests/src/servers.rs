@@ -3,7 +3,6 @@
 
 use std::{
     fs,
-    net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
@@ -16,7 +15,7 @@ use nix::{
 };
 use tempfile::TempDir;
 
-use crate::client::Client;
+use crate::{client::Client, ports::free_port};
 
 /// Longest start of a server.
 const START_DEADLINE: Duration = Duration::from_secs(30);
@@ -76,11 +75,6 @@ pub fn beside_the_tests(name: &str) -> anyhow::Result<PathBuf> {
         .and_then(Path::parent)
         .context("the test has no target folder")?;
     Ok(profile.join(name))
-}
-
-/// A port nobody listens on at this moment.
-pub fn free_port() -> anyhow::Result<u16> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
 /// A running server.

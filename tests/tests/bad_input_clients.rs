@@ -10,7 +10,8 @@ use std::{
 use anyhow::Context;
 use redfleet_tests::{
     client::{Client, encode},
-    servers::{Program, Server, free_port},
+    ports::free_port,
+    servers::{Program, Server},
 };
 
 /// Connections of one attack.

@@ -12,7 +12,8 @@ use std::{
 use anyhow::Result;
 use redfleet_tests::{
     client::{Client, as_text, encode},
-    servers::{Program, Server, eventually, free_port},
+    ports::free_port,
+    servers::{Program, Server, eventually},
 };
 use redis::Value;
 use tempfile::TempDir;
