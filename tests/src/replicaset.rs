@@ -30,6 +30,8 @@ pub const SYSTEM: &str = "redfleet-system";
 const DEPLOYMENT: &str = "redfleet-operator";
 /// Longest wait for anything that needs no fault to be detected by Kubernetes.
 pub const MINUTE: Duration = Duration::from_secs(60);
+/// Longest wait for a member that may be away and is asked again.
+pub const SECOND: Duration = Duration::from_secs(1);
 /// Addresses of Services in our own clusters.
 const SERVICES: &str = "10.96.0.0/16";
 

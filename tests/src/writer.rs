@@ -17,8 +17,10 @@ use tokio::time::{sleep, timeout};
 
 /// Writers side by side.
 const WORKERS: usize = 4;
-/// Longest wait for a connection or an answer.
+/// Longest wait of a worker for a connection or an answer.
 const PATIENCE: Duration = Duration::from_millis(300);
+/// Longest wait of whoever wants to know whether, not how fast: the machine may be busy.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(20);
 /// Pause of a worker between an answer and its next write, and after an error.
 const PACE: Duration = Duration::from_millis(5);
 const AFTER_ERROR: Duration = Duration::from_millis(50);
@@ -35,11 +37,11 @@ pub struct Connection {
 impl Connection {
     /// Connects and logs in.
     pub async fn open(address: SocketAddr, password: &str) -> anyhow::Result<Self> {
-        Self::open_patiently(address, password, PATIENCE).await
+        Self::open_within(address, password, ANSWER_DEADLINE).await
     }
 
-    /// [`Self::open`] with another limit for every answer.
-    pub async fn open_patiently(
+    /// [`Self::open`] with a limit of its own for the connection and every answer, for those that ask again.
+    pub async fn open_within(
         address: SocketAddr,
         password: &str,
         patience: Duration,
@@ -245,7 +247,7 @@ async fn write(
     number: u64,
 ) -> anyhow::Result<()> {
     if connection.is_none() {
-        *connection = Some(Connection::open(address, &password()).await?);
+        *connection = Some(Connection::open_within(address, &password(), PATIENCE).await?);
     }
     let open = connection.as_mut().context("just opened")?;
     open.call(&["SADD", KEY, &number.to_string()])
@@ -313,8 +315,7 @@ impl Account {
 
 /// The numbers that the server at `address` holds.
 pub async fn numbers(address: SocketAddr, password: &str) -> anyhow::Result<BTreeSet<u64>> {
-    let mut connection =
-        Connection::open_patiently(address, password, Duration::from_secs(20)).await?;
+    let mut connection = Connection::open(address, password).await?;
     let members = connection.call(&["SMEMBERS", KEY]).await?;
     members
         .iter()
@@ -324,7 +325,6 @@ pub async fn numbers(address: SocketAddr, password: &str) -> anyhow::Result<BTre
 
 /// Removes the numbers of an earlier writer from the master at `address`: those of the next one begin anew.
 pub async fn forget_numbers(address: SocketAddr, password: &str) -> anyhow::Result<()> {
-    let mut connection =
-        Connection::open_patiently(address, password, Duration::from_secs(20)).await?;
+    let mut connection = Connection::open(address, password).await?;
     connection.call(&["DEL", KEY]).await.map(drop)
 }

@@ -9,7 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use redfleet_operator::api::v1alpha1::FailoverReason;
 use redfleet_tests::apiserver::repository;
 use redfleet_tests::cluster::{Cluster, Deletion, pod_node};
-use redfleet_tests::replicaset::{MINUTE, Set, operator_at_work, pod_uids, route_services};
+use redfleet_tests::replicaset::{MINUTE, SECOND, Set, operator_at_work, pod_uids, route_services};
 use redfleet_tests::wait::wait_until;
 use redfleet_tests::writer::{Connection, Connections};
 
@@ -230,7 +230,7 @@ impl Syncs {
             let Ok(address) = set.member(&name).await else {
                 continue;
             };
-            let Ok(mut c) = Connection::open(address, &password).await else {
+            let Ok(mut c) = Connection::open_within(address, &password, SECOND).await else {
                 continue;
             };
             let Ok(info) = c.call(&["INFO", "stats"]).await else {
