@@ -228,14 +228,16 @@ impl Running {
                 managed.leave().await;
             }
             match self.end().await? {
-                Ended::Yes => break,
+                Ended::Saved(frozen) => {
+                    if let (Some(managed), Some(frozen)) = (&self.managed, frozen) {
+                        managed.exited_cleanly(frozen).await;
+                    }
+                    return Ok(());
+                }
+                Ended::Unsaved => return Ok(()),
                 Ended::CalledOff => self.stay().await,
             }
         }
-        if let Some(managed) = &self.managed {
-            managed.exited_cleanly().await;
-        }
-        Ok(())
     }
 
     /// The end in good order: no more writes, replicas catch up, the data are saved.
@@ -273,23 +275,37 @@ impl Running {
                 return Ok(Ended::CalledOff);
             }
         }
-        if save && let Err(error) = snapshot::save(&self.engine).await {
+        let ended = if save {
+            self.save_at_the_end(request).await?
+        } else {
+            Ended::Unsaved
+        };
+        if !matches!(ended, Ended::CalledOff) {
+            tracing::info!("bye");
+        }
+        Ok(ended)
+    }
+
+    /// Saves what there is when nothing comes any more.
+    async fn save_at_the_end(&self, request: ShutdownRequest) -> Result<Ended, StartError> {
+        let frozen = self.managed.as_ref().map(Managed::freeze);
+        if let Err(error) = snapshot::save(&self.engine).await {
             match request.failed_save {
                 FailedSave::Leave => {
-                    tracing::warn!(%error, "leaving without the data on disk (FORCE)")
+                    tracing::warn!(%error, "leaving without the data on disk (FORCE)");
+                    Ok(Ended::Unsaved)
                 }
                 // Its operator has other members with the data, and waits for this one.
-                FailedSave::Stay if self.managed.is_some() => return Err(StartError::Save(error)),
+                FailedSave::Stay if self.managed.is_some() => Err(StartError::Save(error)),
                 FailedSave::Stay => {
                     tracing::error!(%error, "the dataset could not be saved: the server stays");
-                    return Ok(Ended::CalledOff);
+                    Ok(Ended::CalledOff)
                 }
             }
-        } else if save {
+        } else {
             tracing::info!("the dataset is saved");
+            Ok(Ended::Saved(frozen))
         }
-        tracing::info!("bye");
-        Ok(Ended::Yes)
     }
 
     /// Serves on after a shutdown that was called off or failed.
@@ -337,8 +353,10 @@ impl Running {
 
 /// Whether a shutdown came to its end.
 enum Ended {
-    /// The process may leave.
-    Yes,
+    /// The process may leave; its data are on disk as a managed member froze them.
+    Saved(Option<managed::Frozen>),
+    /// The process may leave; what is on disk was saved before.
+    Unsaved,
     /// It was called off, or the data could not be saved.
     CalledOff,
 }

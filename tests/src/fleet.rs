@@ -14,9 +14,9 @@ use control::{
     proto::{self, member_client::MemberClient},
 };
 use replset::{
-    Bootstrapped, Election, ElectionPlan, EmptySet, Endpoint, Generation, Handed, Handover, Intent,
-    NotObeyed, OldMaster, Peer, Prepare, Promise, Promotion, QuorumLost, Refusal, Term, Timing,
-    VoterSet, master_is_lost,
+    Bootstrapped, CutTails, Election, ElectionPlan, EmptySet, Endpoint, Generation, Handed,
+    Handover, Intent, NotObeyed, OldMaster, Peer, Prepare, Promise, Promotion, QuorumLost, Refusal,
+    Term, Timing, VoterSet, master_is_lost,
 };
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -95,6 +95,17 @@ impl Fleet {
             fleet.wait(at, "a vote", |state| state.vote() == proto::Vote::Granted)?;
         }
         Ok(fleet)
+    }
+
+    /// Starts members again that have all ended.
+    pub fn respawn_all(&mut self) -> anyhow::Result<()> {
+        for member in &mut self.members {
+            member.server.respawn()?;
+        }
+        for at in 0..self.members.len() {
+            self.wait(at, "its control port", |_| true)?;
+        }
+        Ok(())
     }
 
     fn spawn(&self, name: &str, options: &[&str]) -> anyhow::Result<Member> {
@@ -300,6 +311,7 @@ impl Fleet {
             in_sync: Vec::new(),
             on_empty: EmptySet::Halt,
             on_quorum_lost: QuorumLost::Halt,
+            on_cut_tails: CutTails::Accept,
             random: [self.term as u8; 12],
         });
         let began = Instant::now();

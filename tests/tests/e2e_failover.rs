@@ -10,10 +10,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, ListParams};
+use redfleet_operator::api::v1alpha1::PossibleLoss;
 use redfleet_tests::cluster::{Cluster, Deletion, pod_node};
 use redfleet_tests::faults::Signal;
 use redfleet_tests::replicaset::{
-    MINUTE, SYSTEM, Set, kill_operators, route_services, services_settled,
+    MINUTE, SECOND, SYSTEM, Set, kill_operators, route_services, services_settled,
 };
 use redfleet_tests::wait::wait_until;
 use redfleet_tests::writer::{Account, Connection, Connections, Writer, forget_numbers, numbers};
@@ -158,7 +159,8 @@ async fn one_master(set: &Set) -> anyhow::Result<()> {
         let Ok(address) = set.member(&member.name).await else {
             continue;
         };
-        let Ok(mut connection) = Connection::open(address, &password).await else {
+        let Ok(mut connection) = Connection::open_within(address, &password, SECOND * 2).await
+        else {
             continue;
         };
         let role = connection.call(&["ROLE"]).await.unwrap_or_default();
@@ -199,7 +201,14 @@ async fn all_killed(set: &Set) -> anyhow::Result<()> {
     }
     // What they had not saved is lost; `held` was saved.
     let loss = Loss::OnlyTheUnreplicated;
-    Box::pin(scene.end("all processes killed", fault, loss)).await
+    Box::pin(scene.end("all processes killed", fault, loss)).await?;
+    wait_until("the loss to be told", MINUTE, || async {
+        let status = set.status().await?;
+        let newest = status.failovers.iter().find(|r| r.term == status.term);
+        let told = newest.and_then(|record| record.possible_loss);
+        Ok((told == Some(PossibleLoss::Killed)).then_some(()))
+    })
+    .await
 }
 
 async fn deleted(set: &Set, how: Deletion, operators: Operators) -> anyhow::Result<()> {
@@ -278,7 +287,7 @@ async fn follows(set: &Set, member: &str) -> anyhow::Result<()> {
     let password = set.password().await?;
     wait_until("the old master to follow", MINUTE * 3, || async {
         let address = set.member(member).await?;
-        let mut connection = Connection::open(address, &password).await?;
+        let mut connection = Connection::open_within(address, &password, SECOND).await?;
         let role = connection.call(&["ROLE"]).await?;
         let attached = role.first().is_some_and(|r| r == "slave");
         let connected = role.get(3).is_some_and(|state| state == "connected");
@@ -389,7 +398,7 @@ async fn without_operators_the_set_serves_and_they_find_what_happened_meanwhile(
     let name = master.metadata.name.clone().unwrap_or_default();
     let mut connection = Connection::open(set.member(&name).await?, &password).await?;
     connection.call(&["SET", "without", "operator"]).await?;
-    let replicas = connection.call(&["WAIT", "2", "1000"]).await?;
+    let replicas = connection.call(&["WAIT", "2", "20000"]).await?;
     ensure!(replicas == ["2"], "only {replicas:?} replicas have it");
     let term = set.status().await?.term;
     cluster.signal(&master, Signal::Kill).await?;

@@ -10,7 +10,7 @@ use redfleet_tests::{
     fleet::{DEADLINE, Fleet},
     servers::eventually,
 };
-use replset::{Bootstrapped, Intent, NotObeyed, Term};
+use replset::{Bootstrapped, Intent, Loss, NotObeyed, Term};
 
 #[test]
 fn a_set_is_born_without_a_master_and_bootstrapped_once() -> anyhow::Result<()> {
@@ -36,7 +36,7 @@ fn a_set_is_born_without_a_master_and_bootstrapped_once() -> anyhow::Result<()> 
         .unwrap_err()
         .to_string();
     ensure!(
-        refusal == "all 3 voters are empty although the set had data",
+        refusal == "no voter (of 3) holds data, although the set had some",
         "{refusal}"
     );
     fleet.elect(Intent::Unplanned, Bootstrapped::No)?;
@@ -458,6 +458,46 @@ fn a_master_that_is_told_to_end_gives_its_term_away() -> anyhow::Result<()> {
     println!("SIGTERM: served after {:?}", began.elapsed());
     ensure!(fleet.members[new].server.client()?.text("GET k")? == "v");
     Ok(())
+}
+
+/// Whether members end in peace or are killed: the next election knows.
+#[test]
+fn a_killed_member_says_that_its_end_may_be_missing() -> anyhow::Result<()> {
+    let mut fleet = Fleet::bootstrapped(3, &["--save", "3600 1"])?;
+    let mut client = fleet.members[0].server.client()?;
+    ensure!(client.text("SET k saved")? == "OK");
+    (1..3).try_for_each(|replica| fleet.wait_attached(replica, 0).map(drop))?;
+    for member in &mut fleet.members {
+        ensure!(member.server.terminate()?, "{}", member.server.log());
+    }
+    fleet.respawn_all()?;
+    let in_peace = fleet.elect(Intent::Forced, Bootstrapped::Yes)?;
+    ensure!(in_peace.loss == Loss::None, "all had saved everything");
+
+    let master = fleet.index(in_peace.winner.name.as_str())?;
+    fleet.wait(master, "to serve", |state| state.serving)?;
+    let mut client = fleet.members[master].server.client()?;
+    ensure!(client.text("GET k")? == "saved");
+    ensure!(client.text("SET k unsaved")? == "OK");
+    for member in &mut fleet.members {
+        member.server.kill()?;
+    }
+    fleet.respawn_all()?;
+    let killed = fleet.elect(Intent::Forced, Bootstrapped::Yes)?;
+    ensure!(
+        killed.loss == Loss::Possible,
+        "nobody had saved the last write"
+    );
+
+    // Who has caught up with the new master lacks nothing any more.
+    let master = fleet.index(killed.winner.name.as_str())?;
+    for replica in (0..3).filter(|at| *at != master) {
+        fleet.wait_attached(replica, master)?;
+    }
+    eventually("two members that are sure", DEADLINE, || {
+        let caught_up = fleet.elect(Intent::Forced, Bootstrapped::Yes)?;
+        Ok((caught_up.loss == Loss::None).then_some(()))
+    })
 }
 
 #[test]

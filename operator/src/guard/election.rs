@@ -4,8 +4,8 @@ use std::{collections::BTreeSet, time::Duration};
 
 use kube::{Api, ResourceExt};
 use replset::{
-    Bootstrapped, Election, ElectionPlan, ElectorId, EmptySet, FleetId, Generation, Handed,
-    MemberName, Promoted, Promotion, QuorumLost, Refusal, Term, VoterSet,
+    Bootstrapped, CutTails, Election, ElectionPlan, ElectorId, EmptySet, FleetId, Generation,
+    Handed, MemberName, Promoted, Promotion, QuorumLost, Refusal, Term, VoterSet,
 };
 use serde_json::json;
 use thiserror::Error;
@@ -31,6 +31,9 @@ use crate::{
 /// How long an election waits for more promises once it has a quorum: one that comes late may hold
 /// better data only if it holds a write that no majority holds.
 const LATE_PROMISES: Duration = Duration::from_millis(30);
+
+/// How long a set whose members were all killed waits for those that have not started again, once a majority has.
+pub(super) const REMEMBERING_PATIENCE_MS: u64 = 8_000;
 
 /// Whether an election ends a planned switchover.
 #[derive(Clone, Debug)]
@@ -69,6 +72,11 @@ pub(super) enum Failure {
 }
 
 impl Failure {
+    /// Whether a member that has not answered yet may hold more than those that have.
+    pub(super) fn awaits_somebody(&self) -> bool {
+        matches!(self, Self::Refused(Refusal::TailsCut(_)))
+    }
+
     /// What to tell the people of this set.
     pub(super) fn stuck(&self, set: &RedisReplicaSet) -> Stuck {
         match self {
@@ -266,7 +274,19 @@ impl Guard {
             },
             // What it may have cost is in the record of the change and in an event.
             on_quorum_lost: QuorumLost::BestOfAll,
+            on_cut_tails: self.on_cut_tails(),
             random: rand::random(),
+        }
+    }
+
+    /// Members that were killed together start one after another: the one that saved last is worth a while.
+    fn on_cut_tails(&self) -> CutTails {
+        let now_ms = self.context.now_ms();
+        match self.awaiting_since_ms {
+            Some(since_ms) if now_ms.saturating_sub(since_ms) >= REMEMBERING_PATIENCE_MS => {
+                CutTails::Accept
+            }
+            Some(_) | None => CutTails::Wait,
         }
     }
 

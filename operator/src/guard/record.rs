@@ -281,9 +281,8 @@ fn possible_loss(promotion: &Promotion) -> Option<PossibleLoss> {
     match (promotion.loss, promotion.promote.start) {
         (Loss::None, _) => None,
         (Loss::Possible, StartKind::Bootstrap) => Some(PossibleLoss::BeganEmpty),
-        (Loss::Possible, StartKind::LastResort | StartKind::Quorum) => {
-            Some(PossibleLoss::NoMajority)
-        }
+        (Loss::Possible, StartKind::LastResort) => Some(PossibleLoss::NoMajority),
+        (Loss::Possible, StartKind::Quorum) => Some(PossibleLoss::Killed),
     }
 }
 
@@ -292,6 +291,10 @@ fn loss_in_words(loss: PossibleLoss) -> &'static str {
         PossibleLoss::NoMajority => {
             "all members answered and too few had a vote, so the one with the most data is master: acknowledged writes \
              that were not on its disk when it ended may be lost"
+        }
+        PossibleLoss::Killed => {
+            "members were killed and are back with what they saved last, too many to be sure that one of the others \
+             held everything: acknowledged writes after that may be lost"
         }
         PossibleLoss::BeganEmpty => {
             "no voter had data left, and that was accepted (a cache, storage.ephemeral, or the annotation \
@@ -311,7 +314,10 @@ mod tests {
     use control::proto;
 
     use super::*;
-    use crate::{guard::testing::Scene, testing::eventually};
+    use crate::{
+        guard::{election::REMEMBERING_PATIENCE_MS, testing::Scene},
+        testing::eventually,
+    };
 
     fn change(from: &str, reason: FailoverReason) -> Change {
         let record = FailoverRecord {
@@ -396,6 +402,40 @@ mod tests {
         assert_eq!(
             (&warning["type"], &warning["reason"]),
             (&json!("Warning"), &json!("PossibleLoss"))
+        );
+    }
+
+    #[tokio::test]
+    async fn members_that_were_killed_are_waited_for_and_then_their_loss_is_told() {
+        let mut scene = Scene::new().await;
+        for member in &scene.members {
+            member.was_killed();
+        }
+        scene.guard.members.remove("orders-2");
+        let call = Call {
+            intent: Intent::Forced,
+            old_master: replset::OldMaster::Gone,
+            reason: FailoverReason::ProcessLost,
+        };
+        let set = scene.guard.decided().unwrap();
+        let refused = scene
+            .guard
+            .elect(&set, &call, Planned::No)
+            .await
+            .unwrap_err();
+        assert!(refused.awaits_somebody());
+        let told = "every member that answers was killed and may lack what it acknowledged last; missing: orders-2 \
+                    (unreachable)";
+        assert_eq!(refused.to_string(), told);
+
+        scene.guard.awaiting_since_ms = Some(scene.guard.context.now_ms());
+        scene.later(REMEMBERING_PATIENCE_MS);
+        let set = scene.guard.decided().unwrap();
+        scene.guard.elect(&set, &call, Planned::No).await.unwrap();
+        let status = scene.guard.decided().unwrap().status.unwrap();
+        assert_eq!(
+            status.failovers[0].possible_loss,
+            Some(PossibleLoss::Killed)
         );
     }
 

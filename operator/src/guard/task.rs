@@ -41,6 +41,8 @@ const ASK_EVERY_MS: u64 = 100;
 const MIN_BACKOFF_MS: u64 = 150;
 /// Longest pause after elections that failed.
 const MAX_BACKOFF_MS: u64 = 8_000;
+/// The same while a member is awaited that may remember more.
+const AWAITING_BACKOFF_MS: u64 = 500;
 /// Pause between elections of a set whose data are all gone: a person decides, and each election takes a term.
 const DATA_LOST_PAUSE_MS: u64 = 60_000;
 /// A master that served for this long ends the growing of that pause: elections one after another
@@ -79,6 +81,8 @@ pub struct Guard {
     backoff_ms: u64,
     not_before_ms: u64,
     asked_ms: u64,
+    /// Since when elections wait for members that may remember more than those that answer.
+    pub(super) awaiting_since_ms: Option<u64>,
     /// The highest term handed out, and when it was first seen: another elector may be at work.
     claimed: (i64, u64),
     /// Since when a master serves without interruption.
@@ -125,6 +129,7 @@ impl Guard {
             backoff_ms: MIN_BACKOFF_MS,
             not_before_ms: 0,
             asked_ms: 0,
+            awaiting_since_ms: None,
             claimed: (0, 0),
             serving_since_ms: None,
             told: None,
@@ -199,11 +204,15 @@ impl Guard {
             Decision::Elect(call) if self.is_my_turn(now_ms) => {
                 match self.elect(&set, &call, Planned::No).await {
                     Ok(master) => {
+                        self.awaiting_since_ms = None;
                         info!(set = %self.key, master, reason = ?call.reason, "new master");
                         self.stuck = None;
                     }
                     Err(failure) => {
                         warn!(set = %self.key, %failure, "no new master yet");
+                        if failure.awaits_somebody() {
+                            self.awaiting_since_ms.get_or_insert(now_ms);
+                        }
                         self.stuck = Some(failure.stuck(&set));
                     }
                 }
@@ -212,7 +221,7 @@ impl Guard {
                     Some(Stuck::Waiting(_)) | None => self.backoff_ms,
                 };
                 self.not_before_ms = self.context.now_ms() + pause_ms;
-                self.backoff_ms = (self.backoff_ms * 2).min(MAX_BACKOFF_MS);
+                self.backoff_ms = (self.backoff_ms * 2).min(self.longest_backoff_ms());
             }
             Decision::Elect(_) => {}
         }
@@ -226,7 +235,7 @@ impl Guard {
     /// What follows while a master serves: slices, voters and addresses are brought up to date by
     /// the acting operator, the record of a change also by the one that made it.
     async fn calm(&mut self, set: &RedisReplicaSet, voters: &VoterSet) {
-        self.stuck = None;
+        (self.stuck, self.awaiting_since_ms) = (None, None);
         self.settle();
         let Some(Verdict::Serving { master, term }) = self.verdict.clone() else {
             return;
@@ -237,6 +246,14 @@ impl Guard {
         self.record_missing(set, &master, term).await;
         if self.context.may_act() {
             self.tell_voters(set, voters, &master).await;
+        }
+    }
+
+    /// Whoever is awaited is not to find the next election seconds away.
+    fn longest_backoff_ms(&self) -> u64 {
+        match self.awaiting_since_ms {
+            Some(_) => AWAITING_BACKOFF_MS,
+            None => MAX_BACKOFF_MS,
         }
     }
 

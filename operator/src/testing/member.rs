@@ -12,7 +12,7 @@ use control::proto::{
 use futures::Stream;
 use replset::{
     Handed, Handover, History, Incarnation, MemberId, NotObeyed, Position, Prepare, Promise,
-    Promote, Promoted, TermStart, Vote,
+    Promote, Promoted, Tail, TermStart, Vote,
 };
 use tokio::net::TcpListener;
 use tonic::{
@@ -28,6 +28,7 @@ pub struct Member {
     name: String,
     state: Arc<Mutex<proto::State>>,
     calls: Arc<Mutex<Vec<&'static str>>>,
+    tail: Arc<Mutex<Tail>>,
 }
 
 impl Member {
@@ -39,6 +40,7 @@ impl Member {
             name: name.to_owned(),
             state: Arc::new(Mutex::new(state.clone())),
             calls: Arc::default(),
+            tail: Arc::default(),
         };
         let served = Server::builder().add_service(MemberServer::new(member.clone()));
         tokio::spawn(served.serve_with_incoming(TcpIncoming::from(listener)));
@@ -63,6 +65,11 @@ impl Member {
         change(&mut self.state.lock().unwrap());
     }
 
+    /// From now on it is one that was killed and has not caught up since.
+    pub fn was_killed(&self) {
+        *self.tail.lock().unwrap() = Tail::MayBeCut;
+    }
+
     fn told(&self, call: &'static str) {
         self.calls.lock().unwrap().push(call);
     }
@@ -83,6 +90,7 @@ impl Member {
             position: self.position(),
             history: History::default(),
             vote: Vote::from(self.state.lock().unwrap().vote()),
+            tail: *self.tail.lock().unwrap(),
             blank: false,
             generation: prepare.generation,
             table: replset::IncarnationTable::default(),

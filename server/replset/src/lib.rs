@@ -49,8 +49,8 @@ mod state;
 mod timing;
 
 pub use election::{
-    Absence, Answer, Bootstrapped, Election, ElectionPlan, EmptySet, Loss, MasterSighting,
-    OldMaster, Promotion, QuorumLost, Refusal, majority, master_is_lost,
+    Absence, Answer, Bootstrapped, CutTails, Election, ElectionPlan, EmptySet, Loss,
+    MasterSighting, OldMaster, Promotion, QuorumLost, Refusal, majority, master_is_lost,
 };
 pub use ids::{
     BadReplId, ElectorId, FleetId, Generation, Incarnation, MemberId, MemberName, Offset, Position,
@@ -68,7 +68,7 @@ pub use message::{
 pub use rules::Rules;
 pub use state::{
     DataPosition, Following, History, IncarnationTable, MAX_HISTORY_TERMS, MemberState, Promised,
-    Stamp, TableEntry, TermStart, Vote, VoterSet,
+    Stamp, TableEntry, Tail, TermStart, Vote, VoterSet,
 };
 pub use timing::{
     HANDOVER_BUDGET_MS, HANDOVER_HEARTBEAT_MS, HEARTBEAT_MS, LEASE_MIN_VOTERS, LEASE_MS,

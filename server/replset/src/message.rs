@@ -9,7 +9,7 @@ use crate::ids::{
     ElectorId, FleetId, Generation, Incarnation, MemberId, MemberName, Offset, Position, ReplId,
     Term,
 };
-use crate::state::{History, IncarnationTable, Stamp, Vote, VoterSet};
+use crate::state::{History, IncarnationTable, Stamp, Tail, Vote, VoterSet};
 
 /// Where a member can be reached.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -93,6 +93,8 @@ pub struct Promise {
     pub history: History,
     /// Whether it was admitted.
     pub vote: Vote,
+    /// Whether the end of its data may be missing.
+    pub tail: Tail,
     /// Whether it has no dataset.
     pub blank: bool,
     /// Version of the voters it knows.

@@ -25,6 +25,10 @@ pub struct Rules {
     pub void_old_incarnations: bool,
     /// R11: enough others must have recorded an incarnation before it votes.
     pub admit_by_majority: bool,
+    /// R11b: a member whose process ended without saving does not count as one that remembers.
+    pub cut_tails_are_told: bool,
+    /// R11b: it counts again when it holds all that its master had when it was heard, not before.
+    pub tail_mends_by_catching_up: bool,
     /// R12: a restart never makes a master.
     pub born_follower: bool,
     /// A member obeys a promotion only if it still is where its promise said.
@@ -47,6 +51,8 @@ impl Default for Rules {
             admit_after_catch_up: true,
             void_old_incarnations: true,
             admit_by_majority: true,
+            cut_tails_are_told: true,
+            tail_mends_by_catching_up: true,
             born_follower: true,
             promote_what_promised: true,
             defer_to_old_lease: true,

@@ -121,6 +121,19 @@ pub enum Vote {
     Suspended,
 }
 
+/// Whether a member still holds everything that it ever acknowledged.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+pub enum Tail {
+    /// It does.
+    #[default]
+    Whole,
+    /// A process of it ended without saving, and the member has not caught up with a master since:
+    /// it holds what was saved last.
+    MayBeCut,
+}
+
 /// Which names are voters.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct VoterSet {
@@ -264,6 +277,9 @@ pub struct MemberState {
     pub table: IncarnationTable,
     /// Its own vote.
     pub vote: Vote,
+    /// Whether the end of its data may be missing.
+    #[serde(default)]
+    pub tail: Tail,
     /// Whether it has no dataset.
     pub blank: bool,
     /// A mastership it gave up in an orderly way.
@@ -286,6 +302,7 @@ impl MemberState {
             voters: VoterSet::default(),
             table: IncarnationTable::default(),
             vote: Vote::Suspended,
+            tail: Tail::Whole,
             blank: true,
             released: None,
             clean_shutdown: false,

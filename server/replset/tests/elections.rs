@@ -7,10 +7,10 @@
 )]
 
 use replset::{
-    Bootstrapped, Election, ElectionPlan, EmptySet, Endpoint, Generation, GrantedLease, History,
-    Incarnation, IncarnationTable, Intent, MasterSighting, MemberId, NotObeyed, Offset, OldMaster,
-    Peer, Position, Promise, QuorumLost, Release, Stamp, TableEntry, Term, Timing, Vote, VoterSet,
-    master_is_lost,
+    Bootstrapped, CutTails, Election, ElectionPlan, EmptySet, Endpoint, Generation, GrantedLease,
+    History, Incarnation, IncarnationTable, Intent, MasterSighting, MemberId, NotObeyed, Offset,
+    OldMaster, Peer, Position, Promise, QuorumLost, Release, Stamp, TableEntry, Tail, Term, Timing,
+    Vote, VoterSet, master_is_lost,
 };
 
 const TERM: Term = Term(9);
@@ -42,11 +42,12 @@ fn plan(names: &[&str]) -> ElectionPlan {
         in_sync: Vec::new(),
         on_empty: EmptySet::Halt,
         on_quorum_lost: QuorumLost::Halt,
+        on_cut_tails: CutTails::Wait,
         random: [0; 12],
     }
 }
 
-/// `term:offset`, then flags: `-` has no vote, `0` is blank, `old` is life 2 (others are life 1),
+/// `term:offset`, then flags: `-` has no vote, `cut` was killed, `0` is blank, `old` is life 2 (others are life 1),
 /// `+N` granted a lease of N ms in term 8, `gone` was master of term 8.
 fn promise(name: &str, text: &str) -> Promise {
     let mut words = text.split(' ');
@@ -65,6 +66,7 @@ fn promise(name: &str, text: &str) -> Promise {
         position,
         history: History::default(),
         vote: Vote::Granted,
+        tail: Tail::Whole,
         blank: false,
         generation: Generation(3),
         table: IncarnationTable::default(),
@@ -75,6 +77,7 @@ fn promise(name: &str, text: &str) -> Promise {
         match word {
             "-" => promise.vote = Vote::Suspended,
             "0" => promise.blank = true,
+            "cut" => promise.tail = Tail::MayBeCut,
             "old" => promise.id.incarnation = Incarnation(2),
             "gone" => promise.relinquished = Some(Term(8)),
             "newer" => promise.generation = Generation(4),
@@ -161,7 +164,7 @@ fn three_voters() {
         ),
         (
             vec![("a", "0:0 - 0"), ("b", "0:0 - 0"), ("c", "0:0 - 0")],
-            "all 3 voters are empty although the set had data",
+            "no voter (of 3) holds data, although the set had some",
         ),
         // The status must be at least as new as what members know.
         (
@@ -225,6 +228,48 @@ fn everybody_without_votes() {
     assert!(run(plan(&["a", "b", "c"]), &all).starts_with("0 of 2 needed votes"));
 }
 
+/// Who was killed may lack what it acknowledged; of two that were not, one has it.
+#[test]
+fn three_voters_of_which_some_were_killed() {
+    let table = [
+        (
+            vec![("a", "8:70 cut"), ("b", "8:50"), ("c", "8:60")],
+            "a by Quorum, defer 0 ms, loss None",
+        ),
+        (
+            vec![("a", "8:10 cut"), ("b", "8:50"), ("c", "down")],
+            "b by Quorum, defer 0 ms, loss Possible",
+        ),
+        (
+            vec![("a", "8:10 cut"), ("b", "8:50 cut"), ("c", "8:20 cut")],
+            "b by Quorum, defer 0 ms, loss Possible",
+        ),
+        (
+            vec![("a", "8:10 cut"), ("b", "8:50 cut"), ("c", "down")],
+            "every member that answers was killed and may lack what it acknowledged last; \
+             missing: c (unreachable)",
+        ),
+    ];
+    for (answers, expected) in table {
+        assert_eq!(
+            run(plan(&["a", "b", "c"]), &answers),
+            expected,
+            "{answers:?}"
+        );
+    }
+}
+
+#[test]
+fn a_member_that_may_hold_more_is_waited_for_only_so_long() {
+    let answers = [("a", "8:10 cut"), ("b", "8:50 cut"), ("c", "down")];
+    let mut late = plan(&["a", "b", "c"]);
+    late.on_cut_tails = CutTails::Accept;
+    assert_eq!(
+        run(late, &answers),
+        "b by Quorum, defer 0 ms, loss Possible"
+    );
+}
+
 #[test]
 fn a_replaced_life_does_not_vote() {
     let mut election = Election::new(plan(&["a", "b", "c"]));
@@ -281,6 +326,12 @@ fn two_voters_need_both_unless_one_is_recorded_in_sync() {
         run(plan(&["a", "b"]), &both),
         "b by Quorum, defer 0 ms, loss None"
     );
+    // What both held, the one that was not killed has.
+    let one_was_killed = [("a", "8:10 cut"), ("b", "8:50")];
+    assert_eq!(
+        run(plan(&["a", "b"]), &one_was_killed),
+        "b by Quorum, defer 0 ms, loss None"
+    );
     let one = [("a", "8:10"), ("b", "down")];
     assert_eq!(
         run(plan(&["a", "b"]), &one),
@@ -302,7 +353,11 @@ fn one_voter_is_its_own_majority_but_not_when_empty() {
     );
     assert_eq!(
         run(plan(&["a"]), &[("a", "0:0 - 0")]),
-        "all 1 voters are empty although the set had data"
+        "no voter (of 1) holds data, although the set had some"
+    );
+    assert_eq!(
+        run(plan(&["a"]), &[("a", "8:10 cut")]),
+        "a by Quorum, defer 0 ms, loss Possible"
     );
 }
 

@@ -13,7 +13,7 @@
 use std::collections::BTreeMap;
 
 use replset::{
-    Boot, Bootstrapped, DataPosition, Election, ElectionPlan, EmptySet, Endpoint, Follow,
+    Boot, Bootstrapped, CutTails, DataPosition, Election, ElectionPlan, EmptySet, Endpoint, Follow,
     Generation, Heartbeat, HeartbeatAck, Incarnation, Input, Intent, MasterSighting, Member,
     MemberName, NotObeyed, Offset, OldMaster, Output, Peer, Promise, Promoted, Promotion,
     QuorumLost, ReplId, Reply, RoleKind, Rules, Term, Timing, VoterSet, master_is_lost,
@@ -218,6 +218,7 @@ impl Sim {
             in_sync: Vec::new(),
             on_empty: EmptySet::Halt,
             on_quorum_lost: QuorumLost::BestOfAll,
+            on_cut_tails: CutTails::Accept,
             random: [self.term as u8; 12],
         };
         let election = Election::with_rules(plan, self.rules);

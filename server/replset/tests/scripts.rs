@@ -9,6 +9,7 @@
 //! | `pass 500` | time, in milliseconds |
 //! | `write a 50` | bytes into the master's stream |
 //! | `down a`, `crash a`, `wipe a` | the process stops; starts again from disk; starts again with nothing |
+//! | `kill a 40` | the process ends and starts again with what it had saved, up to this offset |
 //! | `elect unplanned` | an election: `unplanned`, `forced`, or `planned` after `handover` |
 //! | `handover a b` | `a` gives its term to `b`; without `b` to whoever has everything |
 //! | `show` | everybody |
@@ -24,7 +25,9 @@ mod scene;
 use std::{error::Error, fmt::Write as _};
 
 use goldenscript::{Command, Context, Runner};
-use replset::{Bootstrapped, DataPosition, Handover, Input, Intent, Release, Reply, Term};
+use replset::{
+    Bootstrapped, DataPosition, Handover, Input, Intent, Loss, Release, Reply, Tail, Term,
+};
 use scene::{Set, name};
 
 #[derive(Default)]
@@ -50,6 +53,7 @@ impl Runner for Stage {
             ("write", [who, _]) => set.write(member(who)?, number(&words, 1)?),
             ("down", [who]) => set.nodes[member(who)?].up = false,
             ("crash", [who]) => set.crash(member(who)?),
+            ("kill", [who, _]) => set.kill(member(who)?, number(&words, 1)?),
             ("wipe", [who]) => set.restart(member(who)?, None, DataPosition::default()),
             ("elect", [how]) => return elect(set, how, self.release),
             ("handover", [from, to @ ..]) => {
@@ -84,8 +88,14 @@ fn elect(set: &mut Set, how: &str, release: Option<Release>) -> Result<String, B
     };
     Ok(match set.elect(intent, Bootstrapped::Yes) {
         Ok(promotion) => format!(
-            "{} in term {}, serving is deferred by {} ms\n",
-            promotion.winner.name, promotion.promote.term, promotion.promote.defer_ms
+            "{} in term {}, serving is deferred by {} ms{}\n",
+            promotion.winner.name,
+            promotion.promote.term,
+            promotion.promote.defer_ms,
+            match promotion.loss {
+                Loss::None => "",
+                Loss::Possible => ", writes may be lost",
+            }
         ),
         Err(why) => format!("nobody: {why}\n"),
     })
@@ -133,9 +143,13 @@ fn show(set: &mut Set) -> String {
             .map(|m| format!(" of {m}"))
             .unwrap_or_default();
         let serves = if report.serving { ", serves" } else { "" };
+        let cut = match node.member.state().tail {
+            Tail::Whole => "",
+            Tail::MayBeCut => ", may lack its end",
+        };
         writeln!(
             out,
-            "{}: {:?}{follows} in term {}, at {}, vote {:?}{serves}; promised {}; clients {clients:?}",
+            "{}: {:?}{follows} in term {}, at {}, vote {:?}{serves}{cut}; promised {}; clients {clients:?}",
             report.id.name, report.role, report.term, report.position, report.vote, report.promised
         )
         .unwrap();

@@ -12,8 +12,8 @@ use std::{
 
 use control::proto;
 use replset::{
-    Follow, Handover, Heartbeat, HeartbeatAck, Held, Input, Member, MemberName, NotObeyed, Output,
-    Peer, Prepare, Promote, Reply, RequestId, RoleKind, Serve, Timing, VoterSet,
+    DataPosition, Follow, Handover, Heartbeat, HeartbeatAck, Held, Input, Member, MemberName,
+    NotObeyed, Output, Peer, Prepare, Promote, Reply, RequestId, RoleKind, Serve, Timing, VoterSet,
 };
 use tokio::sync::{oneshot, watch};
 use tonic::Status;
@@ -87,8 +87,10 @@ pub enum Command {
         /// When this server follows somebody.
         done: oneshot::Sender<()>,
     },
-    /// The data are saved.
+    /// The data are saved up to here. Nothing is taken after this.
     CleanExit {
+        /// What the snapshot holds.
+        saved: DataPosition,
         /// When that is on disk.
         done: oneshot::Sender<()>,
     },
@@ -141,6 +143,15 @@ enum ReplicaReads {
     Served,
     /// It has just started, or was master.
     Refused,
+}
+
+/// What comes after a command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Next {
+    /// The next one.
+    GoOn,
+    /// Nothing: the process ends.
+    End,
 }
 
 /// The agent.
@@ -197,7 +208,7 @@ impl Agent {
         self.states.subscribe()
     }
 
-    /// Works until nobody can send commands any more.
+    /// Works until it has taken a clean exit, or nobody can send commands any more.
     pub fn run(mut self, inbox: &Receiver<Command>) {
         self.publish();
         loop {
@@ -205,7 +216,10 @@ impl Agent {
             let due_ms = self.member.next_tick_ms(now_ms).min(now_ms + LOOK_EVERY_MS);
             let patience = Duration::from_millis(due_ms.saturating_sub(now_ms));
             match inbox.recv_timeout(patience) {
-                Ok(command) => self.take(command),
+                Ok(command) => match self.take(command) {
+                    Next::GoOn => {}
+                    Next::End => return,
+                },
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
@@ -215,7 +229,19 @@ impl Agent {
         }
     }
 
-    fn take(&mut self, command: Command) {
+    /// Remembers for the next start whether the snapshot holds everything that was acknowledged.
+    fn exit(&mut self, saved: &DataPosition) {
+        self.look();
+        if self.port.position().as_ref() == Some(saved) {
+            self.feed(Input::CleanExit);
+        } else {
+            tracing::warn!(
+                "data came while they were saved: the next start will say that some may be missing"
+            );
+        }
+    }
+
+    fn take(&mut self, command: Command) -> Next {
         match command {
             Command::Ask(ask, reply) => {
                 self.look();
@@ -248,11 +274,13 @@ impl Agent {
             }
             Command::Leave { budget_ms, done } => self.leave(budget_ms, done),
             Command::AwaitSuccessor { done } => self.successor = Some(done),
-            Command::CleanExit { done } => {
-                self.feed(Input::CleanExit);
+            Command::CleanExit { saved, done } => {
+                self.exit(&saved);
                 let _gone = done.send(());
+                return Next::End;
             }
         }
+        Next::GoOn
     }
 
     fn request(&mut self, reply: oneshot::Sender<Reply>) -> RequestId {

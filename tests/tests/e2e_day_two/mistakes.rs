@@ -204,7 +204,7 @@ async fn a_set_whose_data_are_gone_says_so_and_begins_anew_when_it_is_told() -> 
         &set,
         ("Stalled", "True"),
         "AllDataLost",
-        &["all 1 voters are empty", &annotation],
+        &["no voter (of 1) holds data", &annotation],
     )
     .await?;
     set.namespace

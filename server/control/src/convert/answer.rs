@@ -1,7 +1,9 @@
 //! Answers, both ways. The wire's answers become `Ok(Ok(…))`, `Ok(Err(refusal))`, or
 //! `Err(Malformed)`.
 
-use replset::{Generation, GrantedLease, Handed, HeartbeatAck, NotObeyed, Promise, Promoted, Term};
+use replset::{
+    Generation, GrantedLease, Handed, HeartbeatAck, NotObeyed, Promise, Promoted, Tail, Term,
+};
 
 use super::{Malformed, history, history_of_term, history_to_wire, required, table, table_to_wire};
 use crate::proto;
@@ -110,6 +112,7 @@ impl From<&Promise> for proto::Promise {
             table: table_to_wire(&promise.table),
             leases: promise.leases.iter().map(lease).collect(),
             relinquished_term: promise.relinquished.map(|term| term.0),
+            tail_may_be_cut: promise.tail == Tail::MayBeCut,
         }
     }
 }
@@ -130,6 +133,11 @@ impl TryFrom<proto::Promise> for Promise {
             position: required(wire.position, "the promised position")?.into(),
             history: history(wire.history)?,
             vote,
+            tail: if wire.tail_may_be_cut {
+                Tail::MayBeCut
+            } else {
+                Tail::Whole
+            },
             blank: wire.blank,
             generation: Generation(wire.generation),
             table: table(wire.table)?,

@@ -2,7 +2,7 @@
 
 use replset::{
     Follow, GrantedLease, Handed, Handover, Heartbeat, HeartbeatAck, Intent, NotObeyed, Prepare,
-    Promise, Promote, Promoted, Standing, StartKind,
+    Promise, Promote, Promoted, Standing, StartKind, Tail,
 };
 
 use super::*;
@@ -191,6 +191,7 @@ fn answers_survive_the_wire() {
         position: position(),
         history: history_of(3),
         vote: Vote::Suspended,
+        tail: Tail::MayBeCut,
         blank: true,
         generation: Generation(4),
         table: table_of(),

@@ -25,7 +25,7 @@ use crate::message::{
 };
 use crate::rules::Rules;
 use crate::state::{
-    DataPosition, Following, History, IncarnationTable, MemberState, Vote, VoterSet,
+    DataPosition, Following, History, IncarnationTable, MemberState, Tail, Vote, VoterSet,
 };
 use crate::timing::Timing;
 
@@ -425,7 +425,8 @@ impl Member {
 
     /// Takes the engine's position in; the state on disk follows when a new term is held.
     fn progress(&mut self, data: DataPosition) -> Vec<Output> {
-        if self.absorb(data) {
+        let held_more = self.absorb(data);
+        if self.mend_tail() || held_more {
             vec![self.persist()]
         } else {
             Vec::new()
@@ -448,6 +449,18 @@ impl Member {
         self.state.history = history;
         self.state.blank = false;
         true
+    }
+
+    /// A follower that holds as much as its master had when it was heard last lacks nothing any more
+    /// that it acknowledged in a former process: the master had all of that before. Whether that is news.
+    fn mend_tail(&mut self) -> bool {
+        let heard = self.master_offset > Offset(0) && self.following().is_some();
+        let caught_up = self.lag_bytes() == 0 || !self.rules.tail_mends_by_catching_up;
+        let mended = self.state.tail == Tail::MayBeCut && heard && caught_up;
+        if mended {
+            self.state.tail = Tail::Whole;
+        }
+        mended
     }
 
     fn history_held(&self) -> Option<History> {

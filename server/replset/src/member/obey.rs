@@ -11,7 +11,9 @@ use crate::message::{
     Follow, Heartbeat, HeartbeatAck, Intent, NotObeyed, Peer, Prepare, Promise, Promote, Promoted,
     Standing, StartKind,
 };
-use crate::state::{Following, History, Promised, Stamp, TableEntry, TermStart, Vote, VoterSet};
+use crate::state::{
+    Following, History, Promised, Stamp, TableEntry, Tail, TermStart, Vote, VoterSet,
+};
 
 impl Member {
     pub(super) fn prepare(&mut self, now_ms: u64, id: RequestId, prepare: Prepare) -> Vec<Output> {
@@ -124,6 +126,7 @@ impl Member {
             position: self.position(),
             history: self.state.history.clone(),
             vote: self.state.vote,
+            tail: self.state.tail,
             blank: self.state.blank,
             generation: self.state.voters.generation,
             table: self.state.table.clone(),
@@ -205,6 +208,8 @@ impl Member {
         });
         self.state.following = None;
         self.state.released = None;
+        // What is missing is lost; the elector has said so.
+        self.state.tail = Tail::Whole;
         self.master_released = None;
         self.adopt_voters(&promote.voters);
         self.adopt_table(&promote.table);
@@ -347,6 +352,7 @@ impl Member {
             self.state.vote = Vote::Granted;
             changed = true;
         }
+        changed |= self.mend_tail();
         if changed {
             outputs.push(self.persist());
         }

@@ -1,7 +1,8 @@
 //! How a member is born: from its state file and whatever dataset the engine could load.
 //!
 //! Invariant (R11, R12): it is born a follower without a master, and without a vote unless both its
-//! state and its dataset are there and belong together.
+//! state and its dataset are there and belong together. After a process that did not save at its end
+//! it says that what it acknowledged last may be missing (R11b), until it has caught up.
 
 use crate::ids::{FleetId, Incarnation, MemberId, MemberName, Offset};
 use crate::lease::{Grants, Serve};
@@ -9,7 +10,7 @@ use crate::member::lead::Mastership;
 use crate::member::{MasterLink, Member, Output, Role};
 use crate::message::Endpoint;
 use crate::rules::Rules;
-use crate::state::{DataPosition, History, MemberState, TermStart, Vote};
+use crate::state::{DataPosition, History, MemberState, Tail, TermStart, Vote};
 use crate::timing::{LEASE_MIN_VOTERS, Timing};
 
 /// What a starting server knows.
@@ -77,6 +78,9 @@ impl Member {
     }
 
     fn wake(&mut self, boot: &Boot) -> Vec<Output> {
+        if self.state.boot > 0 && !self.state.clean_shutdown {
+            self.state.tail = Tail::MayBeCut;
+        }
         self.state.boot += 1;
         self.state.clean_shutdown = false;
         let resumed = self.state.history.last().cloned();

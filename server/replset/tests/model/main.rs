@@ -135,6 +135,7 @@ const QUIET: Budget = Budget {
     writes: 1,
     crashes: 0,
     wipes: 0,
+    kills: 0,
     acks: 1,
 };
 
@@ -169,6 +170,19 @@ fn no_violation_with_a_crash() {
 #[test]
 fn no_violation_with_a_loss_of_disk_and_readmission() {
     assert_safe("a loss of disk", Budget { wipes: 1, ..QUIET }, &[], 25_000);
+}
+
+#[test]
+fn no_write_is_lost_untold_with_a_killed_process() {
+    let budget = Budget {
+        kills: 1,
+        writes: 2,
+        ..QUIET
+    };
+    assert_safe("a process is killed", budget, &[], 25_000);
+    assert_safe("killed, c is behind", budget, &C_IS_BEHIND, 25_000);
+    let budget = Budget { terms: 3, ..budget };
+    assert_safe("b was killed", budget, &B_WAS_KILLED, 25_000);
 }
 
 #[test]
@@ -220,6 +234,45 @@ const C_IS_BEHIND: [Action; 6] = [
     Action::Heartbeat(0, 1),
     Action::Ack(0),
 ];
+
+/// Then `b` is killed, and holds none of the two.
+const B_WAS_KILLED: [Action; 7] = [
+    Action::Write(0),
+    Action::Write(0),
+    Action::Sync(1),
+    Action::Sync(1),
+    Action::Heartbeat(0, 1),
+    Action::Ack(0),
+    Action::Kill(1, 1),
+];
+
+#[test]
+fn caught_silence_about_what_a_killed_process_forgot() {
+    let rules = Rules {
+        cut_tails_are_told: false,
+        ..Rules::default()
+    };
+    let budget = Budget {
+        kills: 1,
+        writes: 2,
+        ..QUIET
+    };
+    assert_caught("killed and silent", rules, budget, &C_IS_BEHIND);
+}
+
+#[test]
+fn caught_a_killed_process_that_counts_before_it_has_caught_up() {
+    let rules = Rules {
+        tail_mends_by_catching_up: false,
+        ..Rules::default()
+    };
+    let budget = Budget {
+        kills: 1,
+        writes: 2,
+        ..QUIET
+    };
+    assert_caught("mended too early", rules, budget, &B_WAS_KILLED);
+}
 
 #[test]
 fn caught_attach_that_raises_the_position() {

@@ -9,10 +9,10 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use replset::{
-    Boot, Bootstrapped, DataPosition, Election, ElectionPlan, EmptySet, Endpoint, Generation,
-    HeartbeatAck, Incarnation, Input, Intent, Member, MemberName, MemberState, NotObeyed, Offset,
-    OldMaster, Output, Peer, Promoted, Promotion, QuorumLost, ReplId, Reply, RoleKind, Rules, Term,
-    Timing, VoterSet,
+    Boot, Bootstrapped, CutTails, DataPosition, Election, ElectionPlan, EmptySet, Endpoint,
+    Generation, HeartbeatAck, Incarnation, Input, Intent, Loss, Member, MemberName, MemberState,
+    NotObeyed, Offset, OldMaster, Output, Peer, Promoted, Promotion, QuorumLost, ReplId, Reply,
+    RoleKind, Rules, Term, Timing, VoterSet,
 };
 
 /// Time stands still: safety must not depend on it, leases are examined elsewhere.
@@ -28,6 +28,7 @@ pub struct Budget {
     pub writes: u8,
     pub crashes: u8,
     pub wipes: u8,
+    pub kills: u8,
     /// Acknowledgements under way at a time.
     pub acks: usize,
 }
@@ -42,7 +43,10 @@ pub enum Action {
     Sync(usize),
     Heartbeat(usize, usize),
     Ack(usize),
+    /// The process ends, with everything on disk.
     Crash(usize),
+    /// The process ends, with so many entries on disk.
+    Kill(usize, usize),
     /// State and data are gone.
     Wipe(usize),
     /// Data are gone, the state file is not.
@@ -127,6 +131,8 @@ pub struct World {
     acks: Shared<BTreeSet<(usize, usize, HeartbeatAck)>>,
     /// Entries that a client may have seen acknowledged, and by the master of which term.
     acknowledged: Vec<(Entry, u64)>,
+    /// The last term that began with the word that writes of earlier ones may be lost.
+    told_lost_before: u64,
     masters: BTreeMap<u64, usize>,
     written: u8,
     lives: u64,
@@ -192,6 +198,7 @@ fn plan(term: u64, bootstrapped: Bootstrapped) -> ElectionPlan {
         in_sync: Vec::new(),
         on_empty: EmptySet::Halt,
         on_quorum_lost: QuorumLost::BestOfAll,
+        on_cut_tails: CutTails::Accept,
         random: [term as u8; 12],
     }
 }
@@ -205,6 +212,7 @@ impl Hash for World {
         self.acks.digest.hash(state);
         (
             &self.acknowledged,
+            self.told_lost_before,
             &self.masters,
             self.written,
             self.lives,
@@ -222,6 +230,7 @@ impl World {
             rounds: BTreeMap::new(),
             acks: Shared::new(BTreeSet::new()),
             acknowledged: Vec::new(),
+            told_lost_before: 0,
             masters: BTreeMap::new(),
             written: 0,
             lives: 0,
@@ -231,6 +240,7 @@ impl World {
                 writes: 0,
                 crashes: 0,
                 wipes: 0,
+                kills: 0,
                 acks: 10,
             },
         };
@@ -302,6 +312,12 @@ impl World {
         let everyone = 0..self.nodes.len();
         if self.left.crashes > 0 {
             actions.extend(everyone.clone().map(Action::Crash));
+        }
+        if self.left.kills > 0 {
+            for node in everyone.clone() {
+                let saved = 1..=self.nodes[node].log.len();
+                actions.extend(saved.map(|saved| Action::Kill(node, saved)));
+            }
         }
         if self.left.wipes > 0 {
             actions.extend(everyone.clone().map(Action::Wipe));
@@ -385,8 +401,18 @@ impl World {
             Action::Ack(at) => self.ack(*at),
             Action::Crash(node) => {
                 self.left.crashes -= 1;
-                let disk = self.nodes[*node].disk.clone();
+                let saved = |state| MemberState {
+                    clean_shutdown: true,
+                    ..state
+                };
+                let disk = self.nodes[*node].disk.clone().map(saved);
                 let log = self.nodes[*node].log.clone();
+                self.restart(*node, disk, log)
+            }
+            Action::Kill(node, saved) => {
+                self.left.kills -= 1;
+                let disk = self.nodes[*node].disk.clone();
+                let log = self.nodes[*node].log[..*saved].to_vec();
                 self.restart(*node, disk, log)
             }
             Action::Wipe(node) => {
@@ -537,6 +563,9 @@ impl World {
     /// What a majority holds may have been acknowledged to a client.
     fn commit(&mut self, node: usize) -> Result<(), Violation> {
         let node = &self.nodes[node];
+        if node.member.role_term().0 < self.told_lost_before {
+            return Ok(());
+        }
         let committed = node.member.replicated().0 as usize;
         let prefix = &node.log[..committed.min(node.log.len())];
         let common = self.acknowledged.len().min(prefix.len());
@@ -555,7 +584,7 @@ impl World {
         disk: Option<MemberState>,
         log: Vec<Entry>,
     ) -> Result<(), Violation> {
-        let replid = self.nodes[node].replid.clone().filter(|_| !log.is_empty());
+        let replid = self.replid_of(node, &log);
         let data = DataPosition {
             replid,
             offset: Offset(log.len() as u64),
@@ -569,6 +598,20 @@ impl World {
             self.nodes[node].change(|node| node.replid = last.map(|entry| entry.replid));
         }
         Ok(())
+    }
+
+    /// The stream that a snapshot with this log names: the one that its last entry came from, or the present one if
+    /// nothing is missing.
+    fn replid_of(&self, node: usize, log: &[Entry]) -> Option<ReplId> {
+        let node = &self.nodes[node];
+        let last = log.last()?;
+        if log.len() == node.log.len() {
+            return node.replid.clone();
+        }
+        let state = node.member.state();
+        let followed = state.following.iter().flat_map(|f| f.history.entries());
+        let mut terms = followed.chain(state.history.entries());
+        terms.find(|e| e.term.0 == last.0).map(|e| e.replid.clone())
     }
 
     /// Feeds one input and performs its outputs in order.
@@ -616,10 +659,18 @@ impl World {
             .enumerate()
             .filter(|(_, (_, by))| *by < term.0);
         let mut lacking = earlier.filter(|(at, (entry, _))| log.get(*at) != Some(entry));
-        if let Some((_, (entry, _))) = lacking.next() {
+        let lacking = lacking.next().map(|(at, (entry, _))| (at, *entry));
+        let told = self.rounds.get(&term.0).and_then(|r| r.promotion.as_ref());
+        if told.is_some_and(|promotion| promotion.loss == Loss::Possible) {
+            self.told_lost_before = self.told_lost_before.max(term.0);
+            let is_newest = self.acknowledged.iter().all(|(_, by)| *by < term.0);
+            if let (true, Some((at, _))) = (is_newest, lacking) {
+                self.acknowledged.truncate(at);
+            }
+        } else if let Some((_, entry)) = lacking {
             return Err(Violation::MasterLacks {
                 term: term.0,
-                entry: *entry,
+                entry,
             });
         }
         self.nodes[node].change(|node| {

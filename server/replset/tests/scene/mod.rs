@@ -3,10 +3,10 @@
 #![allow(dead_code, reason = "every test program uses a part of it")]
 
 use replset::{
-    Boot, Bootstrapped, DataPosition, Election, ElectionPlan, EmptySet, Endpoint, FleetId,
-    Generation, Held, Incarnation, Input, Intent, Member, MemberName, MemberState, NotObeyed,
-    OldMaster, Output, Peer, Prepare, Promotion, QuorumLost, Reply, RoleKind, Term, Timing,
-    VoterSet,
+    Boot, Bootstrapped, CutTails, DataPosition, Election, ElectionPlan, EmptySet, Endpoint,
+    FleetId, Generation, Held, Incarnation, Input, Intent, Member, MemberName, MemberState,
+    NotObeyed, Offset, OldMaster, Output, Peer, Prepare, Promotion, QuorumLost, Reply, RoleKind,
+    Term, Timing, VoterSet,
 };
 
 pub struct Node {
@@ -98,6 +98,7 @@ impl Set {
             in_sync: Vec::new(),
             on_empty: EmptySet::Halt,
             on_quorum_lost: QuorumLost::Halt,
+            on_cut_tails: CutTails::Wait,
             random: [self.term as u8; 12],
         }
     }
@@ -249,6 +250,12 @@ impl Set {
     pub fn crash(&mut self, at: usize) {
         let (disk, data) = (self.nodes[at].disk.clone(), self.nodes[at].data.clone());
         self.restart(at, Some(disk), data);
+    }
+
+    /// The process ends, and starts again with what it had saved.
+    pub fn kill(&mut self, at: usize, saved: u64) {
+        self.nodes[at].data.offset = Offset(saved);
+        self.crash(at);
     }
 
     pub fn clients(&mut self, at: usize) -> Vec<String> {

@@ -4,90 +4,24 @@
 //! obtained. **Invariants**: one [`Election`] decides at most once, so a term has at most one
 //! winner; if the promotion fails, a new election needs a new term. **Does not** send anything.
 
+mod plan;
+
 use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::ids::{ElectorId, FleetId, Generation, MemberName, Position, Term};
+use crate::ids::{Generation, MemberName, Position, Term};
 use crate::message::{
     Follow, Intent, NotObeyed, Peer, Prepare, Promise, Promote, Promoted, StartKind,
 };
 use crate::rules::Rules;
-use crate::state::{IncarnationTable, Vote, VoterSet};
+use crate::state::{IncarnationTable, Tail, Vote, VoterSet};
 use crate::timing::Timing;
+
+pub use plan::{Bootstrapped, CutTails, ElectionPlan, EmptySet, OldMaster, QuorumLost};
 
 /// More than half of `voters`; 1 of 1, 2 of 2, 2 of 3.
 pub fn majority(voters: usize) -> usize {
     voters / 2 + 1
-}
-
-/// Whether the set ever had a master, from its status.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Bootstrapped {
-    /// Never: an empty member may be promoted.
-    No,
-    /// Yes: an empty member may not.
-    Yes,
-}
-
-/// What to do when every voter answers and all are empty although the set had data.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum EmptySet {
-    /// Stop and say so.
-    Halt,
-    /// Begin anew with nothing: the set is a cache, or a person accepted the loss.
-    Accept,
-}
-
-/// What to do when every voter answers but too few have a vote.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum QuorumLost {
-    /// Stop and say so.
-    Halt,
-    /// Take the highest position of all: nothing better exists. Reported as [`Loss::Possible`].
-    BestOfAll,
-}
-
-/// What the elector knows of the process that was master.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum OldMaster {
-    /// Nothing: it may hold a lease.
-    Unknown,
-    /// It is dead beyond doubt (its container terminated), or it released its term.
-    Gone,
-}
-
-/// What an election is to do.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ElectionPlan {
-    /// The set.
-    pub fleet: FleetId,
-    /// The set before it whose data it takes over; only for its first mastership.
-    pub heir_of: Option<FleetId>,
-    /// The term obtained for it.
-    pub term: Term,
-    /// Who runs it.
-    pub elector: ElectorId,
-    /// Why.
-    pub intent: Intent,
-    /// The voters, from the set's status.
-    pub voters: VoterSet,
-    /// All members, voters and learners.
-    pub peers: Vec<Peer>,
-    /// Whether the set ever had a master.
-    pub bootstrapped: Bootstrapped,
-    /// Who is preferred among equals, best first.
-    pub preference: Vec<MemberName>,
-    /// What is known of the old master.
-    pub old_master: OldMaster,
-    /// Only for sets of two voters: the members recorded in the status as in sync, each of which
-    /// may be promoted alone.
-    pub in_sync: Vec<MemberName>,
-    /// When all are empty.
-    pub on_empty: EmptySet,
-    /// When too few can vote.
-    pub on_quorum_lost: QuorumLost,
-    /// Random bytes for the new replication id.
-    pub random: [u8; 12],
 }
 
 /// What came back from a member.
@@ -142,8 +76,14 @@ pub enum Refusal {
         missing: Vec<(MemberName, Absence)>,
     },
     /// A set that had data has none any more.
-    #[error("all {0} voters are empty although the set had data")]
+    #[error("no voter (of {0}) holds data, although the set had some")]
     DatasetLost(usize),
+    /// Whoever answered was killed a moment ago; somebody who did not may hold more.
+    #[error(
+        "every member that answers was killed and may lack what it acknowledged last; missing: {}",
+        list(.0)
+    )]
+    TailsCut(Vec<(MemberName, Absence)>),
     /// The first master needs everybody, so that no dataset is overlooked.
     #[error("the first mastership needs every member; missing: {}", list(.0))]
     BootstrapNeedsAll(Vec<(MemberName, Absence)>),
@@ -184,7 +124,7 @@ fn names(members: &[MemberName]) -> String {
 pub enum Loss {
     /// Nothing a majority held.
     None,
-    /// Anything that only members without a vote, or absent ones, held.
+    /// Anything that only members without a vote, absent ones, or processes that were killed held.
     Possible,
 }
 
@@ -359,7 +299,13 @@ impl Election {
         if voting.len() >= self.needed()
             && let Some(best) = self.best(voting.iter().copied())
         {
-            return Ok((best, StartKind::Quorum, Loss::None));
+            let loss = self.loss_by(&voting);
+            let nobody_is_sure = voting.iter().all(|promise| self.is_cut(promise));
+            let others_may_know = self.promises().count() < self.plan.voters.voters.len();
+            if nobody_is_sure && others_may_know && self.plan.on_cut_tails == CutTails::Wait {
+                return Err(Refusal::TailsCut(self.missing(MissingOf::Answers)));
+            }
+            return Ok((best, StartKind::Quorum, loss));
         }
         if let [only] = voting.as_slice()
             && self.plan.voters.voters.len() == 2
@@ -368,6 +314,27 @@ impl Election {
             return Ok((only, StartKind::LastResort, Loss::Possible));
         }
         self.choose_without_quorum(voting.len())
+    }
+
+    /// R11b. With so many members that still hold what they acknowledged, every majority has one of them;
+    /// with fewer, a write that a majority held may be held by nobody who was asked.
+    fn loss_by(&self, voting: &[&Promise]) -> Loss {
+        let voters = self.plan.voters.voters.len();
+        let needed = if self.rules.read_quorum {
+            voters - majority(voters) + 1
+        } else {
+            1
+        };
+        let sure = voting.iter().filter(|promise| !self.is_cut(promise));
+        if sure.count() >= needed {
+            Loss::None
+        } else {
+            Loss::Possible
+        }
+    }
+
+    fn is_cut(&self, promise: &Promise) -> bool {
+        self.rules.cut_tails_are_told && promise.tail == Tail::MayBeCut
     }
 
     /// Too few votes: only if every voter answered is it certain that nothing better exists.
