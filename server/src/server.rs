@@ -14,6 +14,7 @@ use std::{
 };
 
 use tokio::{
+    runtime::Runtime,
     signal::unix::{Signal, SignalKind, signal},
     sync::oneshot,
 };
@@ -109,6 +110,8 @@ type Loaded = oneshot::Receiver<Result<DatasetOrigin, LoadError>>;
 pub struct Server {
     engine: Arc<Engine>,
     loaded: Loaded,
+    runtime: Runtime,
+    order: EndOrder,
 }
 
 /// A server with its data.
@@ -162,18 +165,25 @@ impl Server {
         take_first_role(&engine);
         // Before anybody is served, so that a command never sees the empty dataset before the loaded one.
         let loaded = begin_load(&engine)?;
-        serve(&engine, listeners, metrics).map_err(StartError::Thread)?;
-        Ok(Self { engine, loaded })
-    }
-
-    /// Serves until SIGTERM, SIGINT or SHUTDOWN, then ends in good order.
-    pub fn run_until_shutdown(self) -> Result<(), StartError> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .map_err(StartError::Thread)?;
-        runtime.block_on(async {
-            let mut order = EndOrder::new(self.engine.clone()).map_err(StartError::Thread)?;
+        // Before anybody is answered: whoever was may send a signal, and expects the data to be saved.
+        let order = EndOrder::new(&runtime, engine.clone()).map_err(StartError::Thread)?;
+        serve(&engine, listeners, metrics).map_err(StartError::Thread)?;
+        Ok(Self {
+            engine,
+            loaded,
+            runtime,
+            order,
+        })
+    }
+
+    /// Serves until SIGTERM, SIGINT or SHUTDOWN, then ends in good order.
+    pub fn run_until_shutdown(self) -> Result<(), StartError> {
+        let mut order = self.order;
+        self.runtime.block_on(async {
             let dataset = tokio::select! {
                 dataset = self.loaded => dataset.map_err(|_| StartError::LoaderEnded)??,
                 () = order.given() => {
@@ -195,7 +205,9 @@ struct EndOrder {
 }
 
 impl EndOrder {
-    fn new(engine: Arc<Engine>) -> io::Result<Self> {
+    /// Signals are kept from now on.
+    fn new(runtime: &Runtime, engine: Arc<Engine>) -> io::Result<Self> {
+        let _entered = runtime.enter();
         Ok(Self {
             engine,
             terminate: signal(SignalKind::terminate())?,

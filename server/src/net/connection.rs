@@ -491,8 +491,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     async fn wait_for_replicas(&mut self, count: u32, timeout: Option<Duration>) {
         let deadline = timeout.map(|timeout| tokio::time::Instant::now() + timeout);
         let offset = self.session.last_write_offset;
-        self.engine.lock().core.begin_wait(&self.handle);
+        // Before it can be seen waiting: what comes after that is meant for this wait.
         let _stale = self.handle.take_unblock();
+        self.engine.lock().core.begin_wait(&self.handle);
         let answer = loop {
             let reached = {
                 let state = self.engine.lock();
