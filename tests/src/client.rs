@@ -16,7 +16,7 @@ use redis::{Value, parse_redis_value};
 use crate::servers::eventually;
 
 /// Longest wait for a reply.
-const REPLY_DEADLINE: Duration = Duration::from_secs(30);
+const REPLY_DEADLINE: Duration = Duration::from_secs(120);
 /// Bytes read at once.
 const READ_BYTES: usize = 64 * 1024;
 
@@ -60,6 +60,17 @@ impl Client {
         let bytes = self.received[self.given..self.given + count].to_vec();
         self.given += count;
         Ok(bytes)
+    }
+
+    /// The same after the newlines that keep a replica's link alive while its snapshot is prepared.
+    pub fn read_past_newlines(&mut self, count: usize) -> anyhow::Result<Vec<u8>> {
+        loop {
+            let first = self.read_raw(1)?;
+            if first != b"\n" {
+                let rest = self.read_raw(count - 1)?;
+                return Ok([first, rest].concat());
+            }
+        }
     }
 
     /// Reads until the server closes the connection.

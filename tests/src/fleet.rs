@@ -30,9 +30,9 @@ use crate::{
 /// Longest wait for a condition of a set.
 pub const DEADLINE: Duration = Duration::from_secs(20);
 /// Longest wait for an answer on the control port.
-const CALL_TIMEOUT: Duration = Duration::from_millis(1_500);
-/// How long the elector waits for a member that does not answer.
-const PREPARE_TIMEOUT: Duration = Duration::from_millis(300);
+const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the elector waits for a member that does not answer: one that is there may be starved.
+const PREPARE_TIMEOUT: Duration = Duration::from_secs(3);
 const TOKEN: &str = "the-token-of-the-tests";
 const FLEET: &str = "6b1f2c9e-fleet-of-the-tests";
 
@@ -94,6 +94,9 @@ impl Fleet {
         for at in 0..size {
             fleet.wait(at, "a vote", |state| state.vote() == proto::Vote::Granted)?;
         }
+        for at in 1..size {
+            fleet.wait_attached(at, 0)?;
+        }
         Ok(fleet)
     }
 
@@ -126,7 +129,7 @@ impl Fleet {
         all.extend(["--control-token-file", &token]);
         all.extend(["--replica-announce-ip", "127.0.0.1"]);
         all.extend(options);
-        let server = Server::spawn(Program::Redfleet, &all)?;
+        let server = Server::spawn_in_memory(Program::Redfleet, &all)?;
         Ok(Member {
             name: name.to_owned(),
             server,

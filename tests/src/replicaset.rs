@@ -22,7 +22,7 @@ use crate::apiserver::repository;
 use crate::cluster::{Cluster, Namespace, pod_ip, run};
 use crate::faults::Signal;
 use crate::wait::wait_until;
-use crate::writer::{Account, Connections, PasswordSource, Writer, numbers};
+use crate::writer::{Account, Connections, Copied, PasswordSource, Writer, numbers};
 
 /// Namespace of the operator.
 pub const SYSTEM: &str = "redfleet-system";
@@ -343,12 +343,12 @@ impl Set {
 
     /// A source that gives the published password, as a client that mounts the Secret has it: a fraction of a second old.
     pub async fn password_source(&self) -> anyhow::Result<PasswordSource> {
-        let newest = Arc::new(Mutex::new(self.password().await?));
+        let newest = Arc::new(Mutex::new(copied(self).await?));
         let (set, kept) = (self.clone(), Arc::downgrade(&newest));
         tokio::spawn(async move {
             while let Some(kept) = kept.upgrade() {
-                if let Ok(password) = set.password().await {
-                    *kept.lock().unwrap_or_else(PoisonError::into_inner) = password;
+                if let Ok(copied) = copied(&set).await {
+                    *kept.lock().unwrap_or_else(PoisonError::into_inner) = copied;
                 }
                 drop(kept);
                 tokio::time::sleep(Duration::from_millis(200)).await;
@@ -384,4 +384,11 @@ pub async fn route_services(cluster: &Cluster, avoid: &str) -> anyhow::Result<()
     )
     .await
     .map(drop)
+}
+
+/// What a client would copy from the Secret now.
+async fn copied(set: &Set) -> anyhow::Result<Copied> {
+    let at = Instant::now();
+    let password = set.password().await?;
+    Ok(Copied { password, at })
 }

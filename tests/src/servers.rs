@@ -18,9 +18,11 @@ use tempfile::TempDir;
 use crate::{client::Client, ports::free_port};
 
 /// Longest start of a server.
-const START_DEADLINE: Duration = Duration::from_secs(30);
+const START_DEADLINE: Duration = Duration::from_secs(60);
 /// Longest good-natured end of a server.
-const STOP_DEADLINE: Duration = Duration::from_secs(30);
+const STOP_DEADLINE: Duration = Duration::from_secs(120);
+/// How the folders of servers begin.
+const PREFIX: &str = "redfleet-test-";
 /// Pause between two looks at a condition.
 const POLL: Duration = Duration::from_millis(10);
 
@@ -115,8 +117,25 @@ impl Server {
         Self::spawn_from(program, None, options)
     }
 
+    /// As [`Server::spawn`], with the folder in memory where that can be: no disk of a busy machine comes between
+    /// a member's lease and its end.
+    pub fn spawn_in_memory(program: Program, options: &[&str]) -> anyhow::Result<Self> {
+        let folder = TempDir::with_prefix_in(PREFIX, "/dev/shm")
+            .or_else(|_| TempDir::with_prefix(PREFIX))?;
+        Self::spawn_at(folder, program, None, options)
+    }
+
     fn spawn_from(program: Program, file: Option<&Path>, options: &[&str]) -> anyhow::Result<Self> {
-        let folder = TempDir::with_prefix("redfleet-test-")?;
+        let folder = TempDir::with_prefix(PREFIX)?;
+        Self::spawn_at(folder, program, file, options)
+    }
+
+    fn spawn_at(
+        folder: TempDir,
+        program: Program,
+        file: Option<&Path>,
+        options: &[&str],
+    ) -> anyhow::Result<Self> {
         let options = options
             .iter()
             .map(|word| (*word).to_owned())

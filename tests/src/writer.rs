@@ -21,6 +21,8 @@ const WORKERS: usize = 4;
 const PATIENCE: Duration = Duration::from_millis(300);
 /// Longest wait of whoever wants to know whether, not how fast: the machine may be busy.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(20);
+/// The oldest copy of a password that has to be accepted: half of the shortest overlap that a test asks for.
+const FRESH: Duration = Duration::from_secs(1);
 /// Pause of a worker between an answer and its next write, and after an error.
 const PACE: Duration = Duration::from_millis(5);
 const AFTER_ERROR: Duration = Duration::from_millis(50);
@@ -125,8 +127,17 @@ impl Connection {
     }
 }
 
+/// A client's copy of the published password.
+#[derive(Clone, Debug)]
+pub struct Copied {
+    /// The password.
+    pub password: String,
+    /// When the Secret was asked for it.
+    pub at: Instant,
+}
+
 /// Where the password comes from: read anew for every connection.
-pub type PasswordSource = Arc<dyn Fn() -> String + Send + Sync>;
+pub type PasswordSource = Arc<dyn Fn() -> Copied + Send + Sync>;
 
 #[derive(Default)]
 struct Log {
@@ -219,7 +230,8 @@ async fn work(log: &Log, address: SocketAddr, password: &PasswordSource, how: Co
     let mut connection = None;
     while !log.stop.load(Ordering::Acquire) {
         let number = log.next.fetch_add(1, Ordering::AcqRel);
-        match write(&mut connection, address, password, number).await {
+        let copied = password();
+        match write(&mut connection, address, &copied, number).await {
             Ok(()) => {
                 log.acknowledge(number);
                 if how == Connections::EveryCommand {
@@ -230,7 +242,8 @@ async fn work(log: &Log, address: SocketAddr, password: &PasswordSource, how: Co
             Err(error) => {
                 connection = None;
                 let text = format!("{error:#}");
-                if text.contains("WRONGPASS") || text.contains("NOAUTH") {
+                let refused = text.contains("WRONGPASS") || text.contains("NOAUTH");
+                if refused && copied.at.elapsed() < FRESH {
                     log.refused_logins.fetch_add(1, Ordering::AcqRel);
                 }
                 log.fail(text);
@@ -243,11 +256,11 @@ async fn work(log: &Log, address: SocketAddr, password: &PasswordSource, how: Co
 async fn write(
     connection: &mut Option<Connection>,
     address: SocketAddr,
-    password: &PasswordSource,
+    copied: &Copied,
     number: u64,
 ) -> anyhow::Result<()> {
     if connection.is_none() {
-        *connection = Some(Connection::open_within(address, &password(), PATIENCE).await?);
+        *connection = Some(Connection::open_within(address, &copied.password, PATIENCE).await?);
     }
     let open = connection.as_mut().context("just opened")?;
     open.call(&["SADD", KEY, &number.to_string()])

@@ -11,6 +11,8 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams};
 use redfleet_operator::api::v1alpha1::RedisReplicaSet;
 use redfleet_tests::apiserver::{ApiServer, repository};
+use redfleet_tests::replicaset::MINUTE;
+use redfleet_tests::wait::wait_until;
 use serde_json::json;
 
 const SYSTEM: &str = "redfleet-system";
@@ -206,9 +208,16 @@ async fn the_operator_may_do_what_it_must_and_nothing_else() -> anyhow::Result<(
     let client = server.client_as(SYSTEM, "redfleet-operator").await?;
     let sets: Api<RedisReplicaSet> = Api::namespaced(client.clone(), "default");
     let status = json!({"status": {"term": 1}});
-    sets.patch_status("orders", &PatchParams::default(), &Patch::Merge(status))
-        .await
-        .context("writing the status")?;
+    wait_until(
+        "the rights to be known, and the status written",
+        MINUTE,
+        || async {
+            let (how, patch) = (PatchParams::default(), Patch::Merge(&status));
+            let written = sets.patch_status("orders", &how, &patch).await?;
+            Ok(Some(written))
+        },
+    )
+    .await?;
     let apply = PatchParams::apply("redfleet-operator");
     let config_maps: Api<ConfigMap> = Api::namespaced(client.clone(), "default");
     let config_map =

@@ -329,7 +329,7 @@ fn a_hostile_replica_is_closed_and_costs_no_memory() -> anyhow::Result<()> {
     ] {
         let mut replica = server.client()?;
         replica.send_raw(encode(&nonsense.split(' ').collect::<Vec<_>>()).as_slice())?;
-        let answer = replica.read_raw(11)?;
+        let answer = replica.read_past_newlines(11)?;
         assert_eq!(answer, b"+FULLRESYNC", "{nonsense}");
         replica.send_raw(&encode(&["REPLCONF", "ACK", "-1"]))?;
         replica.send_raw(&encode(&["REPLCONF", "ACK", "99999999999999999999"]))?;
@@ -337,7 +337,7 @@ fn a_hostile_replica_is_closed_and_costs_no_memory() -> anyhow::Result<()> {
     }
     let mut replica = server.client()?;
     replica.send_raw(&encode(&["PSYNC", "?", "-1"]))?;
-    assert_eq!(replica.read_raw(11)?, b"+FULLRESYNC");
+    assert_eq!(replica.read_past_newlines(11)?, b"+FULLRESYNC");
     server.forget_peak_memory()?;
     let before = server.peak_memory_bytes()?;
     let value = "x".repeat(100_000);

@@ -196,9 +196,10 @@ async fn all_killed(set: &Set) -> anyhow::Result<()> {
         pods.push(set.namespace.pod(&member.name).await?);
     }
     let fault = Instant::now();
-    for pod in &pods {
-        scene.cluster.signal(pod, Signal::Kill).await?;
-    }
+    let kills = pods
+        .iter()
+        .map(|pod| scene.cluster.signal(pod, Signal::Kill));
+    futures::future::try_join_all(kills).await?;
     // What they had not saved is lost; `held` was saved.
     let loss = Loss::OnlyTheUnreplicated;
     Box::pin(scene.end("all processes killed", fault, loss)).await?;

@@ -260,7 +260,7 @@ fn two_replicas_have_everything_that_a_script_writes() -> anyhow::Result<()> {
     for i in 0..100 {
         client.text(&format!("SET key:{i} value:{i}"))?;
     }
-    assert_eq!(client.text("WAIT 2 10000")?, "2");
+    client.until("WAIT 2 1000", |reached| reached == "2")?;
     for replica in &replicas {
         let mut reader = replica.client()?;
         for i in 0..100 {
