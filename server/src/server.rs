@@ -240,9 +240,9 @@ impl Running {
                 managed.leave().await;
             }
             match self.end().await? {
-                Ended::Saved(frozen) => {
-                    if let (Some(managed), Some(frozen)) = (&self.managed, frozen) {
-                        managed.exited_cleanly(frozen).await;
+                Ended::Saved => {
+                    if let Some(managed) = &self.managed {
+                        managed.exited_cleanly().await;
                     }
                     return Ok(());
                 }
@@ -300,7 +300,9 @@ impl Running {
 
     /// Saves what there is when nothing comes any more.
     async fn save_at_the_end(&self, request: ShutdownRequest) -> Result<Ended, StartError> {
-        let frozen = self.managed.as_ref().map(Managed::freeze);
+        if let Some(managed) = &self.managed {
+            managed.freeze().await;
+        }
         if let Err(error) = snapshot::save(&self.engine).await {
             match request.failed_save {
                 FailedSave::Leave => {
@@ -316,7 +318,7 @@ impl Running {
             }
         } else {
             tracing::info!("the dataset is saved");
-            Ok(Ended::Saved(frozen))
+            Ok(Ended::Saved)
         }
     }
 
@@ -365,8 +367,8 @@ impl Running {
 
 /// Whether a shutdown came to its end.
 enum Ended {
-    /// The process may leave; its data are on disk as a managed member froze them.
-    Saved(Option<managed::Frozen>),
+    /// The process may leave; its data are on disk.
+    Saved,
     /// The process may leave; what is on disk was saved before.
     Unsaved,
     /// It was called off, or the data could not be saved.

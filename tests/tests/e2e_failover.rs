@@ -207,7 +207,7 @@ async fn all_killed(set: &Set) -> anyhow::Result<()> {
         let status = set.status().await?;
         let newest = status.failovers.iter().find(|r| r.term == status.term);
         let told = newest.and_then(|record| record.possible_loss);
-        Ok((told == Some(PossibleLoss::Killed)).then_some(()))
+        Ok((told == Some(PossibleLoss::EndedUnsaved)).then_some(()))
     })
     .await
 }

@@ -29,9 +29,11 @@ use crate::{
 };
 
 /// How long an election waits for more promises once it has a quorum: one that comes late may hold
-/// better data only if it holds a write that no majority holds.
+/// better data only if it holds a write that no majority held.
 const LATE_PROMISES: Duration = Duration::from_millis(30);
 
+/// After this an election that waited for somebody, without ever a master since, was about something else.
+const FORGOTTEN_MS: u64 = 60_000;
 /// How long a set whose members were all killed waits for those that have not started again, once a majority has.
 pub(super) const REMEMBERING_PATIENCE_MS: u64 = 8_000;
 
@@ -87,6 +89,10 @@ impl Failure {
                 set.name_any(),
                 api::ACCEPT_EMPTY_ANNOTATION,
                 term_of(set)
+            )),
+            Self::Refused(Refusal::TailsCut(_)) => Stuck::Waiting(format!(
+                "{self}; waited for up to {} s",
+                REMEMBERING_PATIENCE_MS / 1_000
             )),
             Self::Refused(_) | Self::Heritage(_) | Self::Term(_) | Self::NotPromoted { .. } => {
                 Stuck::Waiting(self.to_string())
@@ -226,7 +232,15 @@ impl Guard {
         self.collect(&mut election).await;
         let promotion = election.decide(self.context.now_ms())?;
         let winner = promotion.winner.name.to_string();
-        let promoted = self.promote(&promotion).await?;
+        let promoted = match self.promote(&promotion).await {
+            Ok(promoted) => promoted,
+            Err(failure) => {
+                // It may have obeyed, with its answer lost: then this is what there is to record of it.
+                let change = self.change(claimed, call, &promotion, &planned, began_ms);
+                self.keep_for_later(change);
+                return Err(failure);
+            }
+        };
         let term = promoted.term;
         info!(
             set = %self.key, winner, %term, deferMs = promotion.promote.defer_ms,
@@ -274,7 +288,12 @@ impl Guard {
             },
             // What it may have cost is in the record of the change and in an event.
             on_quorum_lost: QuorumLost::BestOfAll,
-            on_cut_tails: self.on_cut_tails(),
+            // Nobody promised that what a cache holds lasts.
+            on_cut_tails: if cache {
+                CutTails::Accept
+            } else {
+                self.on_cut_tails()
+            },
             random: rand::random(),
         }
     }
@@ -282,12 +301,20 @@ impl Guard {
     /// Members that were killed together start one after another: the one that saved last is worth a while.
     fn on_cut_tails(&self) -> CutTails {
         let now_ms = self.context.now_ms();
-        match self.awaiting_since_ms {
-            Some(since_ms) if now_ms.saturating_sub(since_ms) >= REMEMBERING_PATIENCE_MS => {
-                CutTails::Accept
-            }
+        let waited_ms = self
+            .awaiting_since_ms
+            .map(|since| now_ms.saturating_sub(since));
+        match waited_ms {
+            Some(REMEMBERING_PATIENCE_MS..FORGOTTEN_MS) => CutTails::Accept,
             Some(_) | None => CutTails::Wait,
         }
+    }
+
+    /// Notes that an election waits for somebody; a wait of long ago is not this one.
+    pub(super) fn await_somebody(&mut self) {
+        let now_ms = self.context.now_ms();
+        let is_this = |since: &u64| now_ms.saturating_sub(*since) < FORGOTTEN_MS;
+        self.awaiting_since_ms = self.awaiting_since_ms.filter(is_this).or(Some(now_ms));
     }
 
     /// Who is preferred among equals: whom the old master handed over to, then everybody but the

@@ -69,13 +69,17 @@ impl Guard {
         let since = |from_ms: u64, to_ms: u64| {
             DurationText::from(Duration::from_millis(to_ms.saturating_sub(from_ms)))
         };
-        let (why, complete) = match planned {
-            Planned::No => (None, in_peace),
-            // If the target could not be asked any more, somebody may be master who holds less.
+        // If the target could not be asked any more, somebody may be master who holds less.
+        let (why, has_all) = match planned {
+            Planned::No => (None, false),
             Planned::To { handed, why } => (
                 Some(why.clone()),
                 promotion.promote.position >= handed.position,
             ),
+        };
+        let complete = match planned {
+            Planned::No => in_peace,
+            Planned::To { .. } => has_all,
         };
         let record = FailoverRecord {
             at: Time(self.context.wall()),
@@ -91,9 +95,15 @@ impl Guard {
                 (false, last) => last.map(|last| since(last, served_ms)),
             },
             lost_bytes: complete.then_some(0),
-            possible_loss: possible_loss(promotion),
+            possible_loss: possible_loss(promotion).filter(|_| !has_all),
         };
         Change { record, why }
+    }
+
+    /// Keeps a change until it can be recorded, or is known to be one: the answer to its promotion did not come.
+    pub(super) fn keep_for_later(&mut self, change: Change) {
+        let tried_ms = self.context.now_ms();
+        self.unrecorded = Some(Unrecorded { change, tried_ms });
     }
 
     /// Records, counts and tells a change.
@@ -106,8 +116,7 @@ impl Guard {
             }
             Err(error) => {
                 warn!(set = %self.key, %error, "the new master is not recorded yet");
-                let tried_ms = self.context.now_ms();
-                self.unrecorded = Some(Unrecorded { change, tried_ms });
+                self.keep_for_later(change);
             }
         }
     }
@@ -282,7 +291,7 @@ fn possible_loss(promotion: &Promotion) -> Option<PossibleLoss> {
         (Loss::None, _) => None,
         (Loss::Possible, StartKind::Bootstrap) => Some(PossibleLoss::BeganEmpty),
         (Loss::Possible, StartKind::LastResort) => Some(PossibleLoss::NoMajority),
-        (Loss::Possible, StartKind::Quorum) => Some(PossibleLoss::Killed),
+        (Loss::Possible, StartKind::Quorum) => Some(PossibleLoss::EndedUnsaved),
     }
 }
 
@@ -292,9 +301,9 @@ fn loss_in_words(loss: PossibleLoss) -> &'static str {
             "all members answered and too few had a vote, so the one with the most data is master: acknowledged writes \
              that were not on its disk when it ended may be lost"
         }
-        PossibleLoss::Killed => {
-            "members were killed and are back with what they saved last, too many to be sure that one of the others \
-             held everything: acknowledged writes after that may be lost"
+        PossibleLoss::EndedUnsaved => {
+            "members ended without saving and are back with what they saved last, too many to be sure that this master \
+             holds everything: acknowledged writes after that may be lost"
         }
         PossibleLoss::BeganEmpty => {
             "no voter had data left, and that was accepted (a cache, storage.ephemeral, or the annotation \
@@ -406,7 +415,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn members_that_were_killed_are_waited_for_and_then_their_loss_is_told() {
+    async fn a_member_that_may_have_saved_later_is_waited_for_and_then_the_loss_is_told() {
         let mut scene = Scene::new().await;
         for member in &scene.members {
             member.was_killed();
@@ -424,18 +433,18 @@ mod tests {
             .await
             .unwrap_err();
         assert!(refused.awaits_somebody());
-        let told = "every member that answers was killed and may lack what it acknowledged last; missing: orders-2 \
-                    (unreachable)";
+        let told = "whoever holds the most of those that answer ended without saving and may lack its last writes; \
+                    missing: orders-2 (unreachable)";
         assert_eq!(refused.to_string(), told);
 
-        scene.guard.awaiting_since_ms = Some(scene.guard.context.now_ms());
+        scene.guard.await_somebody();
         scene.later(REMEMBERING_PATIENCE_MS);
         let set = scene.guard.decided().unwrap();
         scene.guard.elect(&set, &call, Planned::No).await.unwrap();
         let status = scene.guard.decided().unwrap().status.unwrap();
         assert_eq!(
             status.failovers[0].possible_loss,
-            Some(PossibleLoss::Killed)
+            Some(PossibleLoss::EndedUnsaved)
         );
     }
 

@@ -187,7 +187,7 @@ impl Guard {
         self.remember(&verdict, now_ms);
         if activity == Activity::Paused {
             // It is looked at, so that the status stays true, and left alone.
-            (self.stuck, self.serving_since_ms) = (None, None);
+            (self.stuck, self.serving_since_ms, self.awaiting_since_ms) = (None, None, None);
             return CALM_TICK;
         }
         let calm = matches!(verdict, Verdict::Serving { .. });
@@ -211,14 +211,16 @@ impl Guard {
                     Err(failure) => {
                         warn!(set = %self.key, %failure, "no new master yet");
                         if failure.awaits_somebody() {
-                            self.awaiting_since_ms.get_or_insert(now_ms);
+                            self.await_somebody();
                         }
                         self.stuck = Some(failure.stuck(&set));
                     }
                 }
                 let pause_ms = match self.stuck {
                     Some(Stuck::DataLost(_)) => DATA_LOST_PAUSE_MS,
-                    Some(Stuck::Waiting(_)) | None => self.backoff_ms,
+                    Some(Stuck::Waiting(_)) | None => {
+                        self.backoff_ms.min(self.longest_backoff_ms())
+                    }
                 };
                 self.not_before_ms = self.context.now_ms() + pause_ms;
                 self.backoff_ms = (self.backoff_ms * 2).min(self.longest_backoff_ms());

@@ -121,7 +121,7 @@ pub enum Vote {
     Suspended,
 }
 
-/// Whether a member still holds everything that it ever acknowledged.
+/// Whether a member still holds everything that it ever acknowledged and that no election gave up.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]

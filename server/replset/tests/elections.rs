@@ -246,7 +246,12 @@ fn three_voters_of_which_some_were_killed() {
         ),
         (
             vec![("a", "8:10 cut"), ("b", "8:50 cut"), ("c", "down")],
-            "every member that answers was killed and may lack what it acknowledged last; \
+            "whoever holds the most of those that answer ended without saving and may lack its last writes; \
+             missing: c (unreachable)",
+        ),
+        (
+            vec![("a", "8:50 cut"), ("b", "8:10"), ("c", "down")],
+            "whoever holds the most of those that answer ended without saving and may lack its last writes; \
              missing: c (unreachable)",
         ),
     ];

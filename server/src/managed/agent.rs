@@ -87,10 +87,13 @@ pub enum Command {
         /// When this server follows somebody.
         done: oneshot::Sender<()>,
     },
-    /// The data are saved up to here. Nothing is taken after this.
+    /// The data are about to be saved for the last time.
+    Freeze {
+        /// When nothing changes them any more.
+        done: oneshot::Sender<()>,
+    },
+    /// They are saved. Nothing is taken after this.
     CleanExit {
-        /// What the snapshot holds.
-        saved: DataPosition,
         /// When that is on disk.
         done: oneshot::Sender<()>,
     },
@@ -168,6 +171,8 @@ pub struct Agent {
     successor: Option<oneshot::Sender<()>>,
     reads: ReplicaReads,
     gate: Serve,
+    /// What is held by a process that ends, which neither follows nor leads any more.
+    frozen: Option<DataPosition>,
     credentials: Credentials,
     config: Directives,
     unreplicated: Unreplicated,
@@ -193,6 +198,7 @@ impl Agent {
             successor: None,
             reads: ReplicaReads::Refused,
             gate: Serve::Never,
+            frozen: None,
             credentials: Credentials::default(),
             config: Directives::default(),
             unreplicated: Unreplicated::default(),
@@ -230,19 +236,21 @@ impl Agent {
     }
 
     /// Remembers for the next start whether the snapshot holds everything that was acknowledged.
-    fn exit(&mut self, saved: &DataPosition) {
-        self.look();
-        if self.port.position().as_ref() == Some(saved) {
+    fn exit(&mut self) {
+        let now = self.port.freeze();
+        if self.frozen.as_ref() == Some(&now) {
+            self.feed(Input::Progress(now));
             self.feed(Input::CleanExit);
         } else {
-            tracing::warn!(
-                "data came while they were saved: the next start will say that some may be missing"
-            );
+            tracing::warn!(frozen = ?self.frozen, ?now, "the data are not those that were saved");
         }
     }
 
     fn take(&mut self, command: Command) -> Next {
         match command {
+            Command::Ask(Ask::Promote(_), reply) if self.frozen.is_some() => {
+                let _gone = reply.send(Reply::Promote(Err(NotObeyed::Busy)));
+            }
             Command::Ask(ask, reply) => {
                 self.look();
                 let id = self.request(reply);
@@ -274,8 +282,12 @@ impl Agent {
             }
             Command::Leave { budget_ms, done } => self.leave(budget_ms, done),
             Command::AwaitSuccessor { done } => self.successor = Some(done),
-            Command::CleanExit { saved, done } => {
-                self.exit(&saved);
+            Command::Freeze { done } => {
+                self.frozen = Some(self.port.freeze());
+                let _gone = done.send(());
+            }
+            Command::CleanExit { done } => {
+                self.exit();
                 let _gone = done.send(());
                 return Next::End;
             }
@@ -332,6 +344,7 @@ impl Agent {
                     let data = self.port.lead(term, &replid);
                     self.feed(Input::Progress(data));
                 }
+                Output::FollowMaster(_) if self.frozen.is_some() => {}
                 Output::FollowMaster(following) => self.port.follow(&following),
                 Output::Serve(serve) => self.open(serve),
                 Output::CloseClients => self.port.close_clients(),

@@ -40,7 +40,7 @@ use std::{
     time::Duration,
 };
 
-use replset::{Boot, DataPosition, Endpoint, Incarnation, Member, Timing};
+use replset::{Boot, Endpoint, Incarnation, Member, Timing};
 use tokio::sync::oneshot;
 
 use crate::{
@@ -88,15 +88,10 @@ pub enum ManagedError {
     Thread(#[source] io::Error),
 }
 
-/// What a member held when it was frozen.
-#[derive(Debug)]
-pub struct Frozen(DataPosition);
-
 /// A running member.
 #[derive(Debug)]
 pub struct Managed {
     agent: Sender,
-    port: EnginePort,
 }
 
 /// Where other members find this one: the announced address, else its name.
@@ -152,17 +147,14 @@ impl Managed {
             .build()
             .map_err(ManagedError::Thread)?;
         let peers = peers::Peers::new(runtime.handle().clone(), sender.clone(), tokens.clone());
-        let mut agent = Agent::new(member, port.clone(), file, peers);
+        let mut agent = Agent::new(member, port, file, peers);
         agent.perform(outputs);
         let states = agent.states();
         spawn("managed-agent", move || agent.run(&inbox))?;
         let service = service::MemberService::new(sender.clone(), states);
         let serve = service::serve(listener, service, tokens);
         spawn("control", move || runtime.block_on(serve))?;
-        Ok(Self {
-            agent: sender,
-            port,
-        })
+        Ok(Self { agent: sender })
     }
 
     /// The process is told to end. A master lets a replica catch up, gives up its term and stays
@@ -188,17 +180,21 @@ impl Managed {
         }
     }
 
-    /// No data come any more, neither from clients nor from a master: what is saved from now on is all there is.
-    pub fn freeze(&self) -> Frozen {
-        Frozen(self.port.fence())
+    /// No data come any more, neither from clients, which are held, nor from a master, and no mastership begins:
+    /// what is saved from now on is all there is.
+    pub async fn freeze(&self) {
+        let (done, frozen) = oneshot::channel();
+        if self.agent.send(Command::Freeze { done }).is_ok() {
+            // Without an answer the agent is gone, and nobody marks the exit as clean.
+            let _gone = frozen.await;
+        }
     }
 
-    /// The data are saved as they were at `frozen`: the next start knows that nothing is missing. Nothing is
+    /// What there was when it was frozen is saved: the next start knows that nothing is missing. Nothing is
     /// acknowledged after it.
-    pub async fn exited_cleanly(&self, frozen: Frozen) {
+    pub async fn exited_cleanly(&self) {
         let (done, written) = oneshot::channel();
-        let saved = frozen.0;
-        if self.agent.send(Command::CleanExit { saved, done }).is_ok() {
+        if self.agent.send(Command::CleanExit { done }).is_ok() {
             // Without an answer the agent is gone, and the mark is only missing.
             let _missing = written.await;
         }

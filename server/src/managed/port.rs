@@ -101,6 +101,20 @@ impl EnginePort {
         self.position_in(&state)
     }
 
+    /// Nothing is appended and nothing applied any more; says what is held, however long the engine is busy. A master
+    /// stays one, for its replicas: its clients' writes are held already.
+    pub fn freeze(&self) -> DataPosition {
+        let mut state = self.engine.lock();
+        match state.core.replication.role() {
+            Role::Master => state.core.replication.hold_stream(),
+            Role::Replica(_) => {
+                state.core.replication.await_master(clock::monotonic_ms());
+                state.core.role_changed();
+            }
+        }
+        self.position_in(&state)
+    }
+
     /// Leads, from the data held, under a new replication id.
     pub fn lead(&self, term: Term, replid: &ReplId) -> DataPosition {
         let mut state = self.engine.lock();

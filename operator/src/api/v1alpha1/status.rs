@@ -229,9 +229,9 @@ pub struct FailoverRecord {
 }
 
 /// Why writes that a majority held may be lost by the choice of this master: `NoMajority`, too few members had a vote, for
-/// example because others lost their volumes, and the one with the most data was taken; `Killed`, members were killed and came
-/// back with what they had saved last, and too few others answered to be sure; `BeganEmpty`, no voter had data left, and the
-/// set is a cache (`storage.ephemeral`) or a person accepted that. Absent when none of them is lost.
+/// example because others lost their volumes, and the one with the most data was taken; `EndedUnsaved`, members ended without
+/// saving and came back with what they had saved last, and too few others answered to be sure; `BeganEmpty`, no voter had data
+/// left, and the set is a cache (`storage.ephemeral`) or a person accepted that. Absent when none of them is lost.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
 )]
@@ -239,7 +239,7 @@ pub enum PossibleLoss {
     /// Every voter answered, too few had a vote, and the one with the most data was taken.
     NoMajority,
     /// Members whose processes ended without saving took part, and too few others.
-    Killed,
+    EndedUnsaved,
     /// Every voter was empty, and the set is one that may begin anew.
     BeganEmpty,
 }

@@ -78,9 +78,9 @@ pub enum Refusal {
     /// A set that had data has none any more.
     #[error("no voter (of {0}) holds data, although the set had some")]
     DatasetLost(usize),
-    /// Whoever answered was killed a moment ago; somebody who did not may hold more.
+    /// Whoever answered with the most data ended without saving; somebody who did not answer may hold more.
     #[error(
-        "every member that answers was killed and may lack what it acknowledged last; missing: {}",
+        "whoever holds the most of those that answer ended without saving and may lack its last writes; missing: {}",
         list(.0)
     )]
     TailsCut(Vec<(MemberName, Absence)>),
@@ -124,7 +124,7 @@ fn names(members: &[MemberName]) -> String {
 pub enum Loss {
     /// Nothing a majority held.
     None,
-    /// Anything that only members without a vote, absent ones, or processes that were killed held.
+    /// Anything that only members without a vote, absent ones, or processes that ended without saving held.
     Possible,
 }
 
@@ -230,14 +230,11 @@ impl Election {
             .all(|name| self.answers.contains_key(name))
     }
 
-    /// Whether there are enough votes to decide now; waiting longer may still find better data.
+    /// Whether there are enough votes to decide now, of members that are sure to hold what they acknowledged:
+    /// waiting longer may still find better data, but none that a majority held.
     pub fn has_quorum(&self) -> bool {
-        let table = self.table();
-        let votes = self
-            .promises()
-            .filter(|(p, _)| self.absence_of(p, &table).is_none())
-            .count();
-        votes >= self.needed()
+        let voting = self.voting();
+        voting.len() >= self.needed() && self.loss_by(&voting) == Loss::None
     }
 
     /// Chooses the new master. Call it when [`Election::is_complete`], or when there is a quorum
@@ -290,19 +287,17 @@ impl Election {
         if known > ours {
             return Err(Refusal::StaleVoters { known, ours });
         }
-        let table = self.table();
-        let voting: Vec<&Promise> = self
-            .promises()
-            .map(|(promise, _)| promise)
-            .filter(|promise| self.absence_of(promise, &table).is_none())
-            .collect();
+        let voting = self.voting();
         if voting.len() >= self.needed()
             && let Some(best) = self.best(voting.iter().copied())
         {
             let loss = self.loss_by(&voting);
-            let nobody_is_sure = voting.iter().all(|promise| self.is_cut(promise));
+            let is_best = |p: &&Promise| !self.is_cut(p) && p.position >= best.position;
             let others_may_know = self.promises().count() < self.plan.voters.voters.len();
-            if nobody_is_sure && others_may_know && self.plan.on_cut_tails == CutTails::Wait {
+            if others_may_know
+                && !voting.iter().any(is_best)
+                && self.plan.on_cut_tails == CutTails::Wait
+            {
                 return Err(Refusal::TailsCut(self.missing(MissingOf::Answers)));
             }
             return Ok((best, StartKind::Quorum, loss));
@@ -314,6 +309,15 @@ impl Election {
             return Ok((only, StartKind::LastResort, Loss::Possible));
         }
         self.choose_without_quorum(voting.len())
+    }
+
+    /// The promises that count.
+    fn voting(&self) -> Vec<&Promise> {
+        let table = self.table();
+        self.promises()
+            .map(|(promise, _)| promise)
+            .filter(|promise| self.absence_of(promise, &table).is_none())
+            .collect()
     }
 
     /// R11b. With so many members that still hold what they acknowledged, every majority has one of them;

@@ -31,8 +31,8 @@ pub enum QuorumLost {
     BestOfAll,
 }
 
-/// What to do when nobody who answered is sure to hold all that it acknowledged, and others have not
-/// answered.
+/// What to do when whoever holds the most of those that answered is not sure to hold all that it
+/// acknowledged, and others have not answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum CutTails {
     /// Wait for the others: one of them may hold more.
@@ -80,7 +80,7 @@ pub struct ElectionPlan {
     pub on_empty: EmptySet,
     /// When too few can vote.
     pub on_quorum_lost: QuorumLost,
-    /// When all who vote were killed.
+    /// When the best of those that answered ended without saving.
     pub on_cut_tails: CutTails,
     /// Random bytes for the new replication id.
     pub random: [u8; 12],

@@ -251,6 +251,8 @@ pub struct Member {
     seen_ms: Option<u64>,
     /// Where the stream of the master followed ended, as it said last.
     master_offset: Offset,
+    /// Where it ended when that master was heard first.
+    catch_up_to: Option<Offset>,
     link: MasterLink,
     grants: Grants,
     pending: Option<(RequestId, Prepare)>,
@@ -451,12 +453,16 @@ impl Member {
         true
     }
 
-    /// A follower that holds as much as its master had when it was heard last lacks nothing any more
+    /// A follower that holds as much as its master had when it was heard first lacks nothing any more
     /// that it acknowledged in a former process: the master had all of that before. Whether that is news.
     fn mend_tail(&mut self) -> bool {
-        let heard = self.master_offset > Offset(0) && self.following().is_some();
-        let caught_up = self.lag_bytes() == 0 || !self.rules.tail_mends_by_catching_up;
-        let mended = self.state.tail == Tail::MayBeCut && heard && caught_up;
+        let (Some(following), Some(target)) = (self.following(), self.catch_up_to) else {
+            return false;
+        };
+        let (term, position) = (following.term, self.position());
+        let caught_up = position.term == term && position.offset >= target;
+        let caught_up = caught_up || !self.rules.tail_mends_by_catching_up;
+        let mended = self.state.tail == Tail::MayBeCut && caught_up;
         if mended {
             self.state.tail = Tail::Whole;
         }

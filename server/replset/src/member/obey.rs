@@ -311,7 +311,7 @@ impl Member {
                 };
             }
             self.master_released = None;
-            self.master_offset = Offset(0);
+            (self.master_offset, self.catch_up_to) = (Offset(0), None);
             self.state.released = None;
             self.state.following = Some(following.clone());
             self.role = Role::Follower;
@@ -346,6 +346,7 @@ impl Member {
         );
         self.peers = heartbeat.peers;
         self.master_offset = heartbeat.offset;
+        self.catch_up_to.get_or_insert(heartbeat.offset);
         let mut changed = self.adopt_table(&heartbeat.table);
         if heartbeat.admit == Some(self.state.id.incarnation) && self.state.vote == Vote::Suspended
         {

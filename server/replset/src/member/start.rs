@@ -65,6 +65,7 @@ impl Member {
             data: boot.data.clone(),
             seen_ms: None,
             master_offset: Offset(0),
+            catch_up_to: None,
             link: MasterLink::Down,
             grants: Grants::default(),
             pending: None,

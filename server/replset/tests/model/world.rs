@@ -337,7 +337,8 @@ impl World {
             match (&round.promotion, &round.promoted) {
                 (None, _) => {
                     actions.extend(everyone.map(|node| Action::Prepare(term, node)));
-                    if round.election.has_quorum() || round.election.is_complete() {
+                    // A member that does not answer is not waited for for ever.
+                    if round.election.clone().decide(NOW_MS).is_ok() {
                         actions.push(Action::Decide(term));
                     }
                 }
