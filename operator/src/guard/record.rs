@@ -324,7 +324,10 @@ mod tests {
 
     use super::*;
     use crate::{
-        guard::{election::REMEMBERING_PATIENCE_MS, testing::Scene},
+        guard::{
+            election::{Failure, REMEMBERING_PATIENCE_MS},
+            testing::Scene,
+        },
         testing::eventually,
     };
 
@@ -446,6 +449,35 @@ mod tests {
             status.failovers[0].possible_loss,
             Some(PossibleLoss::EndedUnsaved)
         );
+    }
+
+    #[tokio::test]
+    async fn a_promotion_whose_answer_is_lost_is_recorded_with_what_it_may_have_cost() {
+        let mut scene = Scene::new().await;
+        for member in &scene.members {
+            member.was_killed();
+            member.loses_its_answers();
+        }
+        let call = Call {
+            intent: Intent::Forced,
+            old_master: replset::OldMaster::Gone,
+            reason: FailoverReason::ProcessLost,
+        };
+        let set = scene.guard.decided().unwrap();
+        let lost = scene.guard.elect(&set, &call, Planned::No).await;
+        assert!(matches!(lost, Err(Failure::NotPromoted { .. })));
+        let promoted = scene
+            .members
+            .iter()
+            .position(|m| m.calls().contains(&"promote"));
+        let winner = format!("orders-{}", promoted.unwrap());
+        scene.later(RETRY_MS);
+        let set = scene.guard.decided().unwrap();
+        scene.guard.record_missing(&set, &winner, Term(2)).await;
+        let record = scene.guard.decided().unwrap().status.unwrap().failovers[0].clone();
+        assert_eq!((record.term, &record.to), (2, &winner));
+        assert_eq!(record.reason, FailoverReason::ProcessLost);
+        assert_eq!(record.possible_loss, Some(PossibleLoss::EndedUnsaved));
     }
 
     #[test]

@@ -29,6 +29,15 @@ pub struct Member {
     state: Arc<Mutex<proto::State>>,
     calls: Arc<Mutex<Vec<&'static str>>>,
     tail: Arc<Mutex<Tail>>,
+    answers: Arc<Mutex<Answers>>,
+}
+
+/// Whether what it answers to a promotion arrives.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Answers {
+    #[default]
+    Arrive,
+    AreLost,
 }
 
 impl Member {
@@ -41,6 +50,7 @@ impl Member {
             state: Arc::new(Mutex::new(state.clone())),
             calls: Arc::default(),
             tail: Arc::default(),
+            answers: Arc::default(),
         };
         let served = Server::builder().add_service(MemberServer::new(member.clone()));
         tokio::spawn(served.serve_with_incoming(TcpIncoming::from(listener)));
@@ -68,6 +78,11 @@ impl Member {
     /// From now on it is one that was killed and has not caught up since.
     pub fn was_killed(&self) {
         *self.tail.lock().unwrap() = Tail::MayBeCut;
+    }
+
+    /// From now on it obeys a promotion and its answer is lost.
+    pub fn loses_its_answers(&self) {
+        *self.answers.lock().unwrap() = Answers::AreLost;
     }
 
     fn told(&self, call: &'static str) {
@@ -154,6 +169,9 @@ impl Service for Member {
     ) -> Result<Response<proto::PromoteReply>, Status> {
         self.told("promote");
         let promote = Promote::try_from(request.into_inner())?;
+        if *self.answers.lock().unwrap() == Answers::AreLost {
+            return Err(Status::unavailable("the connection broke"));
+        }
         let start = TermStart {
             term: promote.term,
             start: promote.position.offset,

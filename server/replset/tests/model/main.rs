@@ -179,10 +179,10 @@ fn no_write_is_lost_untold_with_a_killed_process() {
         writes: 2,
         ..QUIET
     };
-    assert_safe("a process is killed", budget, &[], 25_000);
-    assert_safe("killed, c is behind", budget, &C_IS_BEHIND, 25_000);
+    assert_safe("a process is killed", budget, &[], 12_000);
+    assert_safe("killed, c is behind", budget, &C_IS_BEHIND, 12_000);
     let budget = Budget { terms: 3, ..budget };
-    assert_safe("b was killed", budget, &B_WAS_KILLED, 25_000);
+    assert_safe("b was killed", budget, &B_WAS_KILLED, 12_000);
 }
 
 #[test]
