@@ -242,7 +242,8 @@ impl Set {
                     ready.reason,
                     ready.message
                 );
-                Ok(Some(status))
+                // A master that serves is recorded a moment later.
+                Ok((status.term > 0 && status.master.is_some()).then_some(status))
             },
         )
         .await

@@ -237,7 +237,7 @@ impl Guard {
             Err(failure) => {
                 // It may have obeyed, with its answer lost: then this is what there is to record of it.
                 let change = self.change(claimed, call, &promotion, &planned, began_ms);
-                self.keep_for_later(change);
+                self.unanswered(change);
                 return Err(failure);
             }
         };

@@ -46,11 +46,11 @@ pub(super) struct Change {
     why: Option<String>,
 }
 
-/// A change that is not recorded yet, and when that was tried last.
+/// A change that is not recorded yet, and when to try that.
 #[derive(Debug)]
 pub(super) struct Unrecorded {
     change: Change,
-    tried_ms: u64,
+    not_before_ms: u64,
 }
 
 impl Guard {
@@ -100,10 +100,12 @@ impl Guard {
         Change { record, why }
     }
 
-    /// Keeps a change until it can be recorded, or is known to be one: the answer to its promotion did not come.
-    pub(super) fn keep_for_later(&mut self, change: Change) {
-        let tried_ms = self.context.now_ms();
-        self.unrecorded = Some(Unrecorded { change, tried_ms });
+    /// Keeps what there is to record if a promotion was obeyed whose answer did not come.
+    pub(super) fn unanswered(&mut self, change: Change) {
+        self.unrecorded = Some(Unrecorded {
+            change,
+            not_before_ms: self.context.now_ms(),
+        });
     }
 
     /// Records, counts and tells a change.
@@ -116,7 +118,10 @@ impl Guard {
             }
             Err(error) => {
                 warn!(set = %self.key, %error, "the new master is not recorded yet");
-                self.keep_for_later(change);
+                self.unrecorded = Some(Unrecorded {
+                    change,
+                    not_before_ms: self.context.now_ms().saturating_add(RETRY_MS),
+                });
             }
         }
     }
@@ -135,7 +140,7 @@ impl Guard {
             return;
         }
         let change = match ours {
-            Some(ours) if self.context.now_ms() < ours.tried_ms.saturating_add(RETRY_MS) => {
+            Some(ours) if self.context.now_ms() < ours.not_before_ms => {
                 self.unrecorded = Some(ours);
                 return;
             }
@@ -471,7 +476,6 @@ mod tests {
             .iter()
             .position(|m| m.calls().contains(&"promote"));
         let winner = format!("orders-{}", promoted.unwrap());
-        scene.later(RETRY_MS);
         let set = scene.guard.decided().unwrap();
         scene.guard.record_missing(&set, &winner, Term(2)).await;
         let record = scene.guard.decided().unwrap().status.unwrap().failovers[0].clone();
