@@ -519,6 +519,11 @@ fn a_member_that_lost_its_folder_is_a_learner_until_the_others_know_it() -> anyh
     // Without a second vote the master stops; the learner may copy, but its word does not count.
     fleet.wait(0, "to stop serving", |state| !state.serving)?;
     fleet.wait_attached(2, 0)?;
+    let log = fleet.members[2].server.log();
+    ensure!(
+        log.contains("(full synchronization)"),
+        "it held data: {log}"
+    );
     ensure!(
         fleet.state(2)?.vote() == proto::Vote::Suspended,
         "admitted without the third"

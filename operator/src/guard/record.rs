@@ -71,15 +71,11 @@ impl Guard {
         };
         // If the target could not be asked any more, somebody may be master who holds less.
         let (why, has_all) = match planned {
-            Planned::No => (None, false),
+            Planned::No => (None, in_peace && promotion.loss == Loss::None),
             Planned::To { handed, why } => (
                 Some(why.clone()),
                 promotion.promote.position >= handed.position,
             ),
-        };
-        let complete = match planned {
-            Planned::No => in_peace,
-            Planned::To { .. } => has_all,
         };
         let record = FailoverRecord {
             at: Time(self.context.wall()),
@@ -94,7 +90,7 @@ impl Guard {
                 (true, _) => Some(since(began_ms, served_ms)),
                 (false, last) => last.map(|last| since(last, served_ms)),
             },
-            lost_bytes: complete.then_some(0),
+            lost_bytes: has_all.then_some(0),
             possible_loss: possible_loss(promotion).filter(|_| !has_all),
         };
         Change { record, why }
@@ -351,6 +347,14 @@ mod tests {
         Change { record, why: None }
     }
 
+    fn process_lost() -> Call {
+        Call {
+            intent: Intent::Forced,
+            old_master: replset::OldMaster::Gone,
+            reason: FailoverReason::ProcessLost,
+        }
+    }
+
     fn told(change: &Change) -> Vec<String> {
         let word = |type_| match type_ {
             EventType::Normal => "Normal",
@@ -403,13 +407,8 @@ mod tests {
         for member in &scene.members {
             member.change(|state| state.vote = proto::Vote::Suspended.into());
         }
-        let call = Call {
-            intent: Intent::Forced,
-            old_master: replset::OldMaster::Gone,
-            reason: FailoverReason::ProcessLost,
-        };
         let set = scene.guard.decided().unwrap();
-        let elected = scene.guard.elect(&set, &call, Planned::No).await;
+        let elected = scene.guard.elect(&set, &process_lost(), Planned::No).await;
         elected.unwrap();
         let status = scene.guard.decided().unwrap().status.unwrap();
         let loss = status.failovers[0].possible_loss;
@@ -429,15 +428,10 @@ mod tests {
             member.was_killed();
         }
         scene.guard.members.remove("orders-2");
-        let call = Call {
-            intent: Intent::Forced,
-            old_master: replset::OldMaster::Gone,
-            reason: FailoverReason::ProcessLost,
-        };
         let set = scene.guard.decided().unwrap();
         let refused = scene
             .guard
-            .elect(&set, &call, Planned::No)
+            .elect(&set, &process_lost(), Planned::No)
             .await
             .unwrap_err();
         assert!(refused.awaits_somebody());
@@ -448,7 +442,11 @@ mod tests {
         scene.guard.await_somebody();
         scene.later(REMEMBERING_PATIENCE_MS);
         let set = scene.guard.decided().unwrap();
-        scene.guard.elect(&set, &call, Planned::No).await.unwrap();
+        scene
+            .guard
+            .elect(&set, &process_lost(), Planned::No)
+            .await
+            .unwrap();
         let status = scene.guard.decided().unwrap().status.unwrap();
         assert_eq!(
             status.failovers[0].possible_loss,
@@ -463,13 +461,8 @@ mod tests {
             member.was_killed();
             member.loses_its_answers();
         }
-        let call = Call {
-            intent: Intent::Forced,
-            old_master: replset::OldMaster::Gone,
-            reason: FailoverReason::ProcessLost,
-        };
         let set = scene.guard.decided().unwrap();
-        let lost = scene.guard.elect(&set, &call, Planned::No).await;
+        let lost = scene.guard.elect(&set, &process_lost(), Planned::No).await;
         assert!(matches!(lost, Err(Failure::NotPromoted { .. })));
         let promoted = scene
             .members

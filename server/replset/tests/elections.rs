@@ -117,6 +117,13 @@ fn run(plan: ElectionPlan, answers: &[(&str, &str)]) -> String {
     }
 }
 
+fn expect_of_three(table: &[(Vec<(&str, &str)>, &str)]) {
+    for (answers, expected) in table {
+        let outcome = run(plan(&["a", "b", "c"]), answers);
+        assert_eq!(outcome, *expected, "{answers:?}");
+    }
+}
+
 #[test]
 fn three_voters() {
     let table = [
@@ -172,13 +179,7 @@ fn three_voters() {
             "members know the voters of generation 4, this election has 3",
         ),
     ];
-    for (answers, expected) in table {
-        assert_eq!(
-            run(plan(&["a", "b", "c"]), &answers),
-            expected,
-            "{answers:?}"
-        );
-    }
+    expect_of_three(&table);
 }
 
 #[test]
@@ -255,13 +256,7 @@ fn three_voters_of_which_some_were_killed() {
              missing: c (unreachable)",
         ),
     ];
-    for (answers, expected) in table {
-        assert_eq!(
-            run(plan(&["a", "b", "c"]), &answers),
-            expected,
-            "{answers:?}"
-        );
-    }
+    expect_of_three(&table);
 }
 
 #[test]

@@ -190,14 +190,14 @@ async fn paused(set: &Set, spec: &str) -> anyhow::Result<()> {
         })
         .await?;
     ensure!(status.master.is_some());
-    let before = versions(&set.namespace).await?;
+    let (before, uids) = (versions(&set.namespace).await?, pod_uids(set).await?);
     set.namespace
         .kubectl(&["label", "configmap", "orders-config", "redfleet.dev/set-"])
         .await?;
     set.ask_for_rotation("paused").await?;
     tokio::time::sleep(Duration::from_secs(5)).await;
     let after = versions(&set.namespace).await?;
-    // What is changed here, and what the kubelet reports.
+    // What is changed here, and what the kubelet reports of pods, which stay the same ones.
     let expected = ["\"ConfigMap\"", "\"RedisReplicaSet\"", "\"Pod\""];
     let changed: Vec<&String> = after
         .iter()
@@ -206,7 +206,7 @@ async fn paused(set: &Set, spec: &str) -> anyhow::Result<()> {
         .filter(|name| !expected.iter().any(|kind| name.starts_with(kind)))
         .collect();
     ensure!(
-        changed.is_empty() && before.len() == after.len(),
+        changed.is_empty() && before.len() == after.len() && pod_uids(set).await? == uids,
         "changed during a pause: {changed:?}"
     );
     set.apply(&more).await?;

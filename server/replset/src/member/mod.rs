@@ -456,13 +456,15 @@ impl Member {
     /// A follower that holds as much as its master had when it was heard first lacks nothing any more
     /// that it acknowledged in a former process: the master had all of that before. Whether that is news.
     fn mend_tail(&mut self) -> bool {
+        if self.state.tail == Tail::Whole {
+            return false;
+        }
         let (Some(following), Some(target)) = (self.following(), self.catch_up_to) else {
             return false;
         };
         let (term, position) = (following.term, self.position());
         let caught_up = position.term == term && position.offset >= target;
-        let caught_up = caught_up || !self.rules.tail_mends_by_catching_up;
-        let mended = self.state.tail == Tail::MayBeCut && caught_up;
+        let mended = caught_up || !self.rules.tail_mends_by_catching_up;
         if mended {
             self.state.tail = Tail::Whole;
         }
