@@ -5,6 +5,7 @@
 # their features differ.
 set -euo pipefail; shopt -s inherit_errexit; cd "$(dirname "$0")/.."; . tests/cluster/lib.sh
 cargo_static
+export RUST_LIB_BACKTRACE=0                      # an error says what it was doing; thirty frames of a runtime bury that
 tests/cluster/packages.sh tests
 tests/peers.sh "${CARGO_TARGET_DIR:-target}/$CARGO_BUILD_TARGET/debug/peers" >/dev/null
 tests/clients.sh "${CARGO_TARGET_DIR:-target}/$CARGO_BUILD_TARGET/debug/clients" >/dev/null
@@ -15,7 +16,7 @@ cargo build --locked -q --workspace --all-targets
 # More at once than there are processors: most tests wait for the processes that they started. The time that they leave
 # is for those that copy and compare much data. No crate has tests in its documentation: looking for them takes as long as
 # compiling it.
-bulk=$(mktemp); trap 'rm -f "$bulk"' EXIT
+bulk=$(mktemp) nodes=$(mktemp); trap 'rm -f "$bulk" "$nodes"' EXIT
 nice cargo test --locked -q --workspace --test replication_with_peers >"$bulk" 2>&1 & bulk_pid=$!
 failed=0
 RUST_TEST_THREADS=${RUST_TEST_THREADS:-4} cargo test --locked -q --workspace --tests --no-fail-fast -- --skip with_peers:: || failed=$?
@@ -25,5 +26,6 @@ cat "$bulk"
 [ "$failed" = 0 ] || die "tests failed"
 
 say "three nodes"
-tests/cluster/with-cluster.sh cargo test --locked --no-fail-fast --workspace --test 'e2e_*' -- --ignored --test-threads=3 --nocapture
+tests/cluster/with-cluster.sh cargo test --locked --no-fail-fast --workspace --test 'e2e_*' -- --ignored --test-threads=3 --nocapture 2>&1 |
+  tee "$nodes" || { say "what failed:"; grep -A4 -E '^Error: | panicked at |\.\.\. FAILED$' "$nodes" >&2; die "tests on three nodes failed"; }
 say "all tests passed"

@@ -8,6 +8,7 @@
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, bail};
@@ -19,6 +20,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use crate::apiserver::repository;
 use crate::wait::wait_until;
 
 /// Longest a single `kubectl` may take.
@@ -161,9 +163,15 @@ impl Cluster {
             .as_nanos();
         let name = format!("{prefix}-{:x}", nanos & 0xffff_ffff);
         self.kubectl(&["create", "namespace", &name]).await?;
+        let left = Left {
+            name: name.clone(),
+            state: self.state.clone(),
+            is_deleted: AtomicBool::new(false),
+        };
         Ok(Namespace {
             cluster: self.clone(),
             name,
+            left: Arc::new(left),
         })
     }
 
@@ -229,11 +237,53 @@ pub(crate) async fn run(program: &str, args: &[&str], input: &str) -> anyhow::Re
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// A namespace of one test.
+/// A namespace of one test. One that the test did not delete goes when the test is over: what it left would be in the way
+/// of the next one, which would fail for no reason of its own.
 #[derive(Clone)]
 pub struct Namespace {
     cluster: Cluster,
     name: String,
+    left: Arc<Left>,
+}
+
+/// Deletes a namespace that a failed test left, once nobody holds it any more and its logs and objects are kept.
+struct Left {
+    name: String,
+    /// State directory of a cluster of ours, whose logs can be kept.
+    state: Option<PathBuf>,
+    is_deleted: AtomicBool,
+}
+
+impl Drop for Left {
+    fn drop(&mut self) {
+        if self.is_deleted.load(Ordering::Relaxed) || std::env::var_os("REDFLEET_KEEP").is_some() {
+            return;
+        }
+        if let Some(state) = &self.state {
+            let cluster = state.file_name().unwrap_or_default().to_string_lossy();
+            let evidence = format!("target/cluster-logs/{cluster}-{}", self.name);
+            complain_if_failed(
+                std::process::Command::new(repository().join("tests/cluster/collect.sh"))
+                    .arg("1")
+                    .env("REDFLEET_EVIDENCE", repository().join(evidence)),
+            );
+        }
+        complain_if_failed(std::process::Command::new("kubectl").args([
+            "delete",
+            "namespace",
+            &self.name,
+            "--wait=false",
+        ]));
+    }
+}
+
+/// For what is tidied up after a failure: a failure of its own is told and changes nothing.
+fn complain_if_failed(command: &mut std::process::Command) {
+    match command.status() {
+        Ok(status) if status.success() => {}
+        Ok(status) => eprintln!("{command:?}: {status}"),
+        Err(error) => eprintln!("{command:?}: {error}"),
+    }
 }
 
 impl Namespace {
@@ -337,8 +387,9 @@ impl Namespace {
     pub async fn delete(self) -> anyhow::Result<()> {
         self.cluster
             .kubectl(&["delete", "namespace", &self.name, "--wait=false"])
-            .await
-            .map(drop)
+            .await?;
+        self.left.is_deleted.store(true, Ordering::Relaxed);
+        Ok(())
     }
 }
 

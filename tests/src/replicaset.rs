@@ -14,15 +14,15 @@ use k8s_openapi::api::core::v1::{Node, Pod, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::Api;
 use kube::api::{DeleteParams, ListParams};
-use redfleet_operator::api::ROTATE_ANNOTATION;
 use redfleet_operator::api::v1alpha1::{RedisReplicaSet, RedisReplicaSetStatus, RotationPhase};
+use redfleet_operator::api::{ROTATE_ANNOTATION, names};
 use serde_json::Value;
 
 use crate::apiserver::repository;
 use crate::cluster::{Cluster, Namespace, pod_ip, run};
 use crate::faults::Signal;
 use crate::wait::wait_until;
-use crate::writer::{Account, Connections, Copied, PasswordSource, Writer, numbers};
+use crate::writer::{Account, Connection, Connections, Copied, PasswordSource, Writer, numbers};
 
 /// Namespace of the operator.
 pub const SYSTEM: &str = "redfleet-system";
@@ -130,14 +130,15 @@ pub async fn helm(args: &[&str]) -> anyhow::Result<()> {
     run("helm", &all, "").await.map(drop)
 }
 
-/// UIDs of the pods of a set's members, by name.
+/// UIDs of a set's pods, by name.
 pub async fn pod_uids(set: &Set) -> anyhow::Result<BTreeMap<String, String>> {
-    let mut found = BTreeMap::new();
-    for member in set.status().await?.members {
-        let pod = set.namespace.pod(&member.name).await?;
-        found.insert(member.name, pod.metadata.uid.unwrap_or_default());
-    }
-    Ok(found)
+    let of_the_set = ListParams::default().labels(&names::selector_text(&set.name));
+    let pods = set.namespace.api::<Pod>().list(&of_the_set).await?;
+    let uids = pods.into_iter().map(|pod| {
+        let meta = pod.metadata;
+        (meta.name.unwrap_or_default(), meta.uid.unwrap_or_default())
+    });
+    Ok(uids.collect())
 }
 
 /// Kinds that nobody but the operator writes while nothing happens.
@@ -327,6 +328,26 @@ impl Set {
     pub async fn member(&self, name: &str) -> anyhow::Result<SocketAddr> {
         let pod = self.namespace.pod(name).await?;
         Ok(SocketAddr::new(pod_ip(&pod)?.parse()?, 6379))
+    }
+
+    /// Connects to a member and logs in with this password; `None` where that is refused. A member that does not answer just
+    /// now is asked again.
+    pub async fn login(&self, member: &str, password: &str) -> anyhow::Result<Option<Connection>> {
+        let what = format!("{member} to answer a login");
+        wait_until(&what, MINUTE, || async {
+            match Connection::open(self.member(member).await?, password).await {
+                Ok(connection) => Ok(Some(Some(connection))),
+                Err(why) if format!("{why:#}").contains("WRONGPASS") => Ok(Some(None)),
+                Err(why) => Err(why),
+            }
+        })
+        .await
+    }
+
+    /// [`Self::login`] with the published password, which has to be accepted.
+    pub async fn connect(&self, member: &str) -> anyhow::Result<Connection> {
+        let connection = self.login(member, &self.password().await?).await?;
+        connection.with_context(|| format!("{member} refuses the published password"))
     }
 
     /// Numbers that were acknowledged to a writer and that the master does not hold.

@@ -395,9 +395,9 @@ async fn without_operators_the_set_serves_and_they_find_what_happened_meanwhile(
         Ok(left.items.is_empty().then_some(()))
     })
     .await?;
-    let (password, master) = (set.password().await?, set.master().await?);
+    let master = set.master().await?;
     let name = master.metadata.name.clone().unwrap_or_default();
-    let mut connection = Connection::open(set.member(&name).await?, &password).await?;
+    let mut connection = set.connect(&name).await?;
     connection.call(&["SET", "without", "operator"]).await?;
     let replicas = connection.call(&["WAIT", "2", "20000"]).await?;
     ensure!(replicas == ["2"], "only {replicas:?} replicas have it");
@@ -410,8 +410,7 @@ async fn without_operators_the_set_serves_and_they_find_what_happened_meanwhile(
         })
         .await?;
     set.ready(MINUTE * 2).await?;
-    let address = set.member(&status.master.context("no master")?).await?;
-    let mut connection = Connection::open(address, &password).await?;
+    let mut connection = set.connect(&status.master.context("no master")?).await?;
     let value = connection.call(&["GET", "without"]).await?;
     ensure!(value == ["operator"], "the write is gone: {value:?}");
     set.namespace.delete().await

@@ -189,12 +189,12 @@ fn changed_chart(dir: &Path) -> anyhow::Result<String> {
 }
 
 async fn count(set: &Set, member: &str) -> anyhow::Result<String> {
-    let mut c = Connection::open(set.member(member).await?, &set.password().await?).await?;
+    let mut c = set.connect(member).await?;
     Ok(c.call(&["GET", "count"]).await?.join(""))
 }
 
 async fn increment(set: &Set, master: &str) -> anyhow::Result<String> {
-    let mut c = Connection::open(set.member(master).await?, &set.password().await?).await?;
+    let mut c = set.connect(master).await?;
     Ok(c.call(&["INCR", "count"]).await?.join(""))
 }
 

@@ -284,9 +284,10 @@ fn step_event(planned: &Planned) -> Option<Event> {
 }
 
 /// Reasons of a set that is on its way to what its spec asks for: nothing to be warned of.
-const ON_THE_WAY: [Reason; 4] = [
+const ON_THE_WAY: [Reason; 5] = [
     Reason::Bootstrapping,
     Reason::Scaling,
     Reason::RollingOut,
     Reason::ApplyingConfig,
+    Reason::PausedByUser,
 ];

@@ -38,14 +38,15 @@ pub fn findings(
     let troubles: String = plan.members.iter().filter_map(trouble).collect();
     let available = available(view, &troubles);
     let stalled = stalled(set, view, plan, failure);
-    let progress = progress(set, plan, &available, failure);
+    let remaining = remaining(plan, &available, failure);
+    let remaining = remaining.as_ref();
     let refused = stalled
         .as_ref()
         .filter(|found| found.reason == Reason::DirectiveRefused);
     let mut found = vec![
-        ready(&available, &progress, refused),
+        ready(&available, refused, set.activity, remaining),
         available,
-        progress,
+        progress(set.activity, remaining),
         quorum(&plan.voters, &plan.members),
         placement(plan),
         secrets(plan),
@@ -99,66 +100,77 @@ fn available(view: &View, troubles: &str) -> Finding {
     }
 }
 
-/// Whether the set is on its way to what the spec asks for; `False` means that it is there.
-fn progress(
-    set: &ValidatedSet,
-    plan: &Plan,
-    available: &Finding,
-    failure: Option<&Failure>,
-) -> Finding {
-    let kind = ConditionType::Progressing;
-    let going = |reason, message: &str| Finding::new(kind, Truth::True, reason, message);
+/// What there is still to do before the set is what the spec asks for.
+#[derive(Clone, Debug, Eq, PartialEq)]
+struct Remaining {
+    reason: Reason,
+    message: String,
+}
+
+fn remaining(plan: &Plan, available: &Finding, failure: Option<&Failure>) -> Option<Remaining> {
+    let left = |reason, message: &str| {
+        let message = message.to_owned();
+        Some(Remaining { reason, message })
+    };
     if let Some(Failure::NameTaken(why) | Failure::Passing(why)) = failure {
-        return going(Reason::ApplyFailed, why);
-    }
-    if set.activity == Activity::Paused {
-        return Finding::new(
-            kind,
-            Truth::False,
-            Reason::PausedByUser,
-            "spec.paused is set",
-        );
+        return left(Reason::ApplyFailed, why);
     }
     if available.reason == Reason::Bootstrapping {
-        return going(Reason::Bootstrapping, &available.message);
+        return left(Reason::Bootstrapping, &available.message);
     }
     match &plan.scaling {
         Scaling::Keep => {}
-        Scaling::Resize { to } => return going(Reason::Scaling, &format!("to {to} members")),
+        Scaling::Resize { to } => return left(Reason::Scaling, &format!("to {to} members")),
         Scaling::SwitchOver { from, to } => {
-            return going(Reason::Scaling, &format!("{from} hands over to {to} first"));
+            return left(Reason::Scaling, &format!("{from} hands over to {to} first"));
         }
         Scaling::Resign { member } => {
-            return going(
+            return left(
                 Reason::Scaling,
                 &format!("{member} gives up its vote first"),
             );
         }
-        Scaling::Wait { why } => return going(Reason::Scaling, why),
+        Scaling::Wait { why } => return left(Reason::Scaling, why),
     }
     match &plan.rollout {
         Rollout::Done => {}
         Rollout::Replace { member, reasons } => {
             let why = reasons.first().map(ToString::to_string).unwrap_or_default();
-            return going(
+            return left(
                 Reason::RollingOut,
                 &format!("{member} is being replaced: {why}"),
             );
         }
         Rollout::SwitchOver { from, to, .. } => {
-            return going(Reason::RollingOut, &format!("{from} hands over to {to}"));
+            return left(Reason::RollingOut, &format!("{from} hands over to {to}"));
         }
-        Rollout::Wait { why } => return going(Reason::RollingOut, why),
+        Rollout::Wait { why } => return left(Reason::RollingOut, why),
     }
     if plan.config.judged == Judged::NotYet {
-        return going(
+        return left(
             Reason::ApplyingConfig,
             "members are being told the directives of spec.config",
         );
     }
-    match plan.members.iter().find(|m| m.health != Health::InSync) {
-        Some(member) => going(Reason::MembersNotReady, &not_in_sync(member)),
-        None => Finding::new(kind, Truth::False, Reason::AsSpecified, "as the spec asks"),
+    let member = plan.members.iter().find(|m| m.health != Health::InSync)?;
+    left(Reason::MembersNotReady, &not_in_sync(member))
+}
+
+/// Whether the set is on its way to what the spec asks for; `False` means that it is there, or that
+/// it is not going anywhere.
+fn progress(activity: Activity, remaining: Option<&Remaining>) -> Finding {
+    let kind = ConditionType::Progressing;
+    match (activity, remaining) {
+        (Activity::Paused, _) => {
+            let message = "spec.paused is set";
+            Finding::new(kind, Truth::False, Reason::PausedByUser, message)
+        }
+        (Activity::Active, Some(Remaining { reason, message })) => {
+            Finding::new(kind, Truth::True, *reason, message)
+        }
+        (Activity::Active, None) => {
+            Finding::new(kind, Truth::False, Reason::AsSpecified, "as the spec asks")
+        }
     }
 }
 
@@ -174,7 +186,12 @@ fn not_in_sync(member: &MemberFacts) -> String {
     }
 }
 
-fn ready(available: &Finding, progress: &Finding, refused: Option<&Finding>) -> Finding {
+fn ready(
+    available: &Finding,
+    refused: Option<&Finding>,
+    activity: Activity,
+    remaining: Option<&Remaining>,
+) -> Finding {
     let kind = ConditionType::Ready;
     if available.truth != Truth::True {
         return Finding {
@@ -185,18 +202,16 @@ fn ready(available: &Finding, progress: &Finding, refused: Option<&Finding>) -> 
     if let Some(refused) = refused {
         return Finding::new(kind, Truth::False, refused.reason, &refused.message);
     }
-    match progress.truth {
-        Truth::False => Finding::new(
-            kind,
-            Truth::True,
-            Reason::AsSpecified,
-            "all members are in sync",
-        ),
-        Truth::True | Truth::Unknown => Finding {
-            kind,
-            truth: Truth::False,
-            ..progress.clone()
-        },
+    let Some(Remaining { reason, message }) = remaining else {
+        let message = "all members are in sync";
+        return Finding::new(kind, Truth::True, Reason::AsSpecified, message);
+    };
+    match activity {
+        Activity::Active => Finding::new(kind, Truth::False, *reason, message),
+        Activity::Paused => {
+            let message = format!("spec.paused is set, and not all is done: {message}");
+            Finding::new(kind, Truth::False, Reason::PausedByUser, &message)
+        }
     }
 }
 
@@ -364,6 +379,46 @@ mod tests {
 
     fn voters(count: usize) -> Vec<String> {
         (0..count).map(|ordinal| format!("m-{ordinal}")).collect()
+    }
+
+    #[test]
+    fn a_pause_is_no_excuse_for_what_is_not_done() {
+        use Activity::{Active, Paused};
+        let serves = Finding::new(
+            ConditionType::Available,
+            Truth::True,
+            Reason::MasterServing,
+            "m-0 serves",
+        );
+        let left = Remaining {
+            reason: Reason::Scaling,
+            message: "to 3 members".to_owned(),
+        };
+        let paused = "spec.paused is set, and not all is done: to 3 members";
+        let cases = [
+            (Active, None, Truth::True, Reason::AsSpecified, Truth::False),
+            (Paused, None, Truth::True, Reason::AsSpecified, Truth::False),
+            (
+                Active,
+                Some(&left),
+                Truth::False,
+                Reason::Scaling,
+                Truth::True,
+            ),
+            (
+                Paused,
+                Some(&left),
+                Truth::False,
+                Reason::PausedByUser,
+                Truth::False,
+            ),
+        ];
+        for (activity, left, truth, reason, going) in cases {
+            let ready = ready(&serves, None, activity, left);
+            assert_eq!((ready.truth, ready.reason), (truth, reason));
+            assert_eq!(ready.message == paused, reason == Reason::PausedByUser);
+            assert_eq!(progress(activity, left).truth, going);
+        }
     }
 
     #[test]

@@ -127,9 +127,7 @@ async fn a_set_that_was_deleted_and_is_applied_again_has_its_data() -> anyhow::R
         let set = set.clone();
         async move {
             let master = set.master().await?.metadata.name.context("a name")?;
-            let address = set.member(&master).await?;
-            let mut connection = Connection::open(address, &set.password().await?).await?;
-            connection.call(&["INCR", word]).await
+            set.connect(&master).await?.call(&["INCR", word]).await
         }
     };
     ensure!(write("visits").await? == ["1"]);
@@ -208,7 +206,7 @@ async fn configuration_is_live_and_an_image_rolls_with_partial_syncs_only() -> a
     let missing = set.missing(&account).await?;
     ensure!(missing.is_empty(), "acknowledged and gone: {missing:?}");
     for member in ["orders-0", "orders-1", "orders-2"] {
-        let mut c = Connection::open(set.member(member).await?, &set.password().await?).await?;
+        let mut c = set.connect(member).await?;
         let backlog = c.call(&["CONFIG", "GET", "tcp-backlog"]).await?;
         ensure!(backlog == ["tcp-backlog", "128"], "{member}: {backlog:?}");
     }

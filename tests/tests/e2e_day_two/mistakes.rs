@@ -160,8 +160,8 @@ async fn a_set_that_cannot_be_says_why_and_comes_up_when_it_can() -> anyhow::Res
     cluster
         .kubectl(&[&nodes[..], &["example.com/rack-"]].concat())
         .await?;
-    let mine = Connection::open(wrong.secret.member("secret-0").await?, "of-mine").await;
-    ensure!(mine.is_ok(), "the Secret's password is not accepted");
+    let mine = wrong.secret.login("secret-0", "of-mine").await?;
+    ensure!(mine.is_some(), "the Secret's password is not accepted");
     restarted_for_a_directive(&wrong.born).await?;
     namespace.delete().await
 }

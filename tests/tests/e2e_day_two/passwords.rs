@@ -1,9 +1,8 @@
 //! Passwords change: on demand, with the Secret that they come from, by the timer, and not while the set is paused.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, ensure};
 use k8s_openapi::api::core::v1::Secret;
 use redfleet_operator::api::names;
 use redfleet_operator::api::v1alpha1::{RedisReplicaSetStatus, RotationCause, RotationPhase};
@@ -12,7 +11,7 @@ use redfleet_tests::replicaset::{
     MINUTE, Set, operator_at_work, pod_uids, route_services, versions,
 };
 use redfleet_tests::wait::wait_until;
-use redfleet_tests::writer::{Connection, Connections};
+use redfleet_tests::writer::Connections;
 
 use super::SPEC;
 
@@ -34,9 +33,9 @@ async fn both_secrets_rotate_ten_times_and_nobody_is_refused() -> anyhow::Result
     let logins = set.nobody_was_refused(writer, &uids).await?;
     println!("ROTATED ten times under {logins} logins, 0 refused");
     let master = set.status().await?.master.context("a master")?;
-    refused(set.member(&master).await?, &first).await?;
+    refused(&set, &[&master], &first).await?;
     let newest = replication_password(&set).await?;
-    let mut c = Connection::open(set.member(&master).await?, &set.password().await?).await?;
+    let mut c = set.connect(&master).await?;
     let user = names::REPLICATION_USER;
     ensure!(
         c.call(&["AUTH", user, &first_of_replicas]).await.is_err(),
@@ -107,23 +106,25 @@ async fn store_password(namespace: &Namespace, password: &str) -> anyhow::Result
     namespace.apply(&yaml).await.map(drop)
 }
 
-/// Fails where a client may log in with this password.
-async fn refused(address: SocketAddr, password: &str) -> anyhow::Result<()> {
-    match Connection::open(address, password).await {
-        Ok(_) => bail!("{address} still accepts an old password"),
-        Err(why) => {
-            ensure!(format!("{why:#}").contains("WRONGPASS"), "{why:#}");
-            Ok(())
-        }
+/// Fails where clients may log in to one of these members with this password.
+async fn refused(set: &Set, members: &[&str], password: &str) -> anyhow::Result<()> {
+    for member in members {
+        let connection = set.login(member, password).await?;
+        ensure!(
+            connection.is_none(),
+            "{member} still accepts an old password"
+        );
     }
+    Ok(())
 }
 
-/// Whether clients may log in to every member with this password.
-async fn accepted(set: &Set, members: &[&str], password: &str) -> anyhow::Result<Option<()>> {
+/// Fails where clients may not log in to every one of these members with this password.
+async fn accepted(set: &Set, members: &[&str], password: &str) -> anyhow::Result<()> {
     for member in members {
-        Connection::open(set.member(member).await?, password).await?;
+        let connection = set.login(member, password).await?;
+        connection.with_context(|| format!("{member} refuses {password:?}"))?;
     }
-    Ok(Some(()))
+    Ok(())
 }
 
 fn rotated(status: &RedisReplicaSetStatus, cause: RotationCause, revision: i64) -> [bool; 2] {
@@ -154,9 +155,7 @@ async fn passwords_follow_their_secret_and_their_timer_and_a_pause_holds_all() -
     })
     .await?;
     accepted(&set, &members, "second").await?;
-    for member in members {
-        refused(set.member(member).await?, "first").await?;
-    }
+    refused(&set, &members, "first").await?;
     let published = namespace.api::<Secret>().get_opt("orders-client").await?;
     ensure!(
         published.is_none(),
@@ -190,6 +189,11 @@ async fn paused(set: &Set, spec: &str) -> anyhow::Result<()> {
         })
         .await?;
     ensure!(status.master.is_some());
+    let ready = status.conditions.iter().find(|c| c.type_ == "Ready");
+    ensure!(
+        ready.is_some_and(|c| c.status == "False" && c.message.contains("to 3 members")),
+        "a third member was asked for, and there are two: {ready:?}"
+    );
     let (before, uids) = (versions(&set.namespace).await?, pod_uids(set).await?);
     set.namespace
         .kubectl(&["label", "configmap", "orders-config", "redfleet.dev/set-"])
