@@ -95,6 +95,17 @@ impl Cluster {
         Self::connect_in(turn).await
     }
 
+    /// As [`Cluster::connect`] for a test that breaks processes, nodes or the network; `None`, told in its output, where the
+    /// cluster is not ours to break.
+    pub async fn connect_to_break(test: &str) -> anyhow::Result<Option<Self>> {
+        let cluster = Self::connect().await?;
+        if cluster.state.is_some() {
+            return Ok(Some(cluster));
+        }
+        println!("SKIPPED {test}: the cluster of KUBECONFIG is not ours to break");
+        Ok(None)
+    }
+
     /// As [`Cluster::connect`] for a test that leaves nodes, network and operators in peace and measures nothing that
     /// another one disturbs.
     pub async fn connect_beside_others() -> anyhow::Result<Self> {

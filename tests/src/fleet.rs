@@ -310,6 +310,7 @@ impl Fleet {
             peers: all.clone().map(|at| self.peer(at)).collect(),
             bootstrapped,
             preference: preference.into_iter().collect(),
+            passed_over: None,
             old_master: OldMaster::Unknown,
             in_sync: Vec::new(),
             on_empty: EmptySet::Halt,

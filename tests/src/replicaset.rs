@@ -114,12 +114,14 @@ pub async fn services_settled(cluster: &Cluster) -> anyhow::Result<()> {
 /// Kills every operator's process, then its pod: a new pod starts without the kubelet's pause after a crash.
 pub async fn kill_operators(cluster: &Cluster) -> anyhow::Result<()> {
     let pods: Api<Pod> = Api::namespaced(cluster.client(), SYSTEM);
+    let all = pods.list(&ListParams::default()).await?.items;
+    // One on a node that is off is gone already.
+    let kills = all.iter().map(|pod| cluster.signal(pod, Signal::Kill));
+    let _already = futures::future::join_all(kills).await;
     let now = DeleteParams::default().grace_period(0);
-    for pod in pods.list(&ListParams::default()).await? {
-        // One on a node that is off is gone already.
-        let _already = cluster.signal(&pod, Signal::Kill).await;
-        pods.delete(&pod.metadata.name.unwrap_or_default(), &now)
-            .await?;
+    for pod in all {
+        let name = pod.metadata.name.unwrap_or_default();
+        pods.delete(&name, &now).await?;
     }
     Ok(())
 }

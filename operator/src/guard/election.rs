@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
+use jiff::SignedDuration;
 use kube::{Api, ResourceExt};
 use replset::{
     Bootstrapped, CutTails, Election, ElectionPlan, ElectorId, EmptySet, FleetId, Generation,
@@ -18,7 +19,10 @@ use super::{
     view::Stuck,
 };
 use crate::{
-    api::{self, RedisReplicaSet},
+    api::{
+        self, RedisReplicaSet,
+        v1alpha1::{FailoverReason, RedisReplicaSetStatus},
+    },
     context::cached,
     failover::{
         decide::Call,
@@ -32,10 +36,8 @@ use crate::{
 /// better data only if it holds a write that no majority held.
 const LATE_PROMISES: Duration = Duration::from_millis(30);
 
-/// After this an election that waited for somebody, without ever a master since, was about something else.
-const FORGOTTEN_MS: u64 = 60_000;
-/// How long a set whose members were all killed waits for those that have not started again, once a majority has.
-pub(super) const REMEMBERING_PATIENCE_MS: u64 = 8_000;
+/// A master that is not heard within this time after it was chosen again is passed over for others.
+const UNHEARD_AGAIN: SignedDuration = SignedDuration::from_secs(60);
 
 /// Whether an election ends a planned switchover.
 #[derive(Clone, Debug)]
@@ -74,9 +76,12 @@ pub(super) enum Failure {
 }
 
 impl Failure {
-    /// Whether a member that has not answered yet may hold more than those that have.
-    pub(super) fn awaits_somebody(&self) -> bool {
-        matches!(self, Self::Refused(Refusal::TailsCut(_)))
+    /// The members that have not answered and may hold more than those that have.
+    pub(super) fn awaited(&self) -> Vec<String> {
+        let Self::Refused(Refusal::TailsCut(missing)) = self else {
+            return Vec::new();
+        };
+        missing.iter().map(|(name, _)| name.to_string()).collect()
     }
 
     /// What to tell the people of this set.
@@ -91,8 +96,8 @@ impl Failure {
                 term_of(set)
             )),
             Self::Refused(Refusal::TailsCut(_)) => Stuck::Waiting(format!(
-                "{self}; waited for up to {} s",
-                REMEMBERING_PATIENCE_MS / 1_000
+                "{self}: bring them back, or, if their nodes or volumes are lost for good, delete pods (by force where \
+                 the node is gone) and claims of the missing: they come back empty, and what the others saved is served"
             )),
             Self::Refused(_) | Self::Heritage(_) | Self::Term(_) | Self::NotPromoted { .. } => {
                 Stuck::Waiting(self.to_string())
@@ -278,6 +283,7 @@ impl Guard {
                 Bootstrapped::No
             },
             preference,
+            passed_over: self.passed_over(&status, call),
             old_master: call.old_master,
             in_sync: Vec::new(),
             // A cache may begin anew; data that were promised to last may not vanish silently.
@@ -292,29 +298,25 @@ impl Guard {
             on_cut_tails: if cache {
                 CutTails::Accept
             } else {
-                self.on_cut_tails()
+                CutTails::Wait
             },
             random: rand::random(),
         }
     }
 
-    /// Members that were killed together start one after another: the one that saved last is worth a while.
-    fn on_cut_tails(&self) -> CutTails {
-        let now_ms = self.context.now_ms();
-        let waited_ms = self
-            .awaiting_since_ms
-            .map(|since| now_ms.saturating_sub(since));
-        match waited_ms {
-            Some(REMEMBERING_PATIENCE_MS..FORGOTTEN_MS) => CutTails::Accept,
-            Some(_) | None => CutTails::Wait,
-        }
-    }
-
-    /// Notes that an election waits for somebody; a wait of long ago is not this one.
-    pub(super) fn await_somebody(&mut self) {
-        let now_ms = self.context.now_ms();
-        let is_this = |since: &u64| now_ms.saturating_sub(*since) < FORGOTTEN_MS;
-        self.awaiting_since_ms = self.awaiting_since_ms.filter(is_this).or(Some(now_ms));
+    /// The master that was chosen again a moment ago, after its replicas had not heard it, and is not heard again.
+    fn passed_over(&self, status: &RedisReplicaSetStatus, call: &Call) -> Option<MemberName> {
+        let unheard = |reason| {
+            matches!(
+                reason,
+                FailoverReason::NodeLost | FailoverReason::Unresponsive
+            )
+        };
+        let last = status.failovers.first()?;
+        let same = last.term == status.term && last.from.as_ref() == Some(&last.to);
+        let age = self.context.wall().duration_since(last.at.0);
+        let again = same && unheard(last.reason) && unheard(call.reason);
+        (again && age < UNHEARD_AGAIN).then(|| MemberName::new(last.to.clone()))
     }
 
     /// Who is preferred among equals: whom the old master handed over to, then everybody but the
@@ -427,5 +429,41 @@ impl Guard {
 
     pub(super) fn api(&self) -> Api<RedisReplicaSet> {
         Api::namespaced(self.context.client.clone(), &self.key.namespace)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use control::proto;
+    use replset::{Intent, OldMaster};
+
+    use super::*;
+    use crate::guard::testing::Scene;
+
+    fn unheard() -> Call {
+        Call {
+            intent: Intent::Forced,
+            old_master: OldMaster::Gone,
+            reason: FailoverReason::NodeLost,
+        }
+    }
+
+    /// The master holds the most, so it is chosen again. If that did not help, it leads no third time.
+    #[tokio::test]
+    async fn a_master_that_its_replicas_do_not_hear_is_chosen_again_only_once() {
+        let mut scene = Scene::new().await;
+        let most = proto::Position {
+            term: 1,
+            offset: 200,
+        };
+        scene.members[0].change(|state| state.position = Some(most));
+        let mut masters = Vec::new();
+        for _ in 0..2 {
+            let set = scene.guard.decided().unwrap();
+            let master = scene.guard.elect(&set, &unheard(), Planned::No).await;
+            masters.push(master.unwrap());
+        }
+        assert_eq!(masters[0], "orders-0");
+        assert_ne!(masters[1], "orders-0");
     }
 }

@@ -325,10 +325,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        guard::{
-            election::{Failure, REMEMBERING_PATIENCE_MS},
-            testing::Scene,
-        },
+        guard::{election::Failure, testing::Scene},
         testing::eventually,
     };
 
@@ -422,25 +419,24 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_member_that_may_have_saved_later_is_waited_for_and_then_the_loss_is_told() {
+    async fn a_member_that_may_have_saved_later_is_waited_for_and_what_is_lost_then_is_told() {
         let mut scene = Scene::new().await;
         for member in &scene.members {
             member.was_killed();
         }
-        scene.guard.members.remove("orders-2");
+        let away = scene.guard.members.remove("orders-2").unwrap();
         let set = scene.guard.decided().unwrap();
         let refused = scene
             .guard
             .elect(&set, &process_lost(), Planned::No)
             .await
             .unwrap_err();
-        assert!(refused.awaits_somebody());
+        assert_eq!(refused.awaited(), ["orders-2"]);
         let told = "whoever holds the most of those that answer ended without saving and may lack its last writes; \
                     missing: orders-2 (unreachable)";
         assert_eq!(refused.to_string(), told);
 
-        scene.guard.await_somebody();
-        scene.later(REMEMBERING_PATIENCE_MS);
+        scene.guard.members.insert("orders-2".into(), away);
         let set = scene.guard.decided().unwrap();
         scene
             .guard

@@ -41,10 +41,8 @@ const ASK_EVERY_MS: u64 = 100;
 const MIN_BACKOFF_MS: u64 = 150;
 /// Longest pause after elections that failed.
 const MAX_BACKOFF_MS: u64 = 8_000;
-/// The same while a member is awaited that may remember more.
-const AWAITING_BACKOFF_MS: u64 = 500;
-/// Pause between elections of a set whose data are all gone: a person decides, and each election takes a term.
-const DATA_LOST_PAUSE_MS: u64 = 60_000;
+/// Pause between elections while only a person or the return of a member helps: each election takes a term.
+const HELPLESS_PAUSE_MS: u64 = 60_000;
 /// A master that served for this long ends the growing of that pause: elections one after another
 /// for the same cause bring nothing but full syncs.
 const STEADY_MS: u64 = 5_000;
@@ -61,6 +59,13 @@ pub(super) struct Reign {
     pub line: Line,
     /// When it was last known to serve, in monotonic milliseconds.
     pub served_ms: u64,
+}
+
+/// Whether a member can be asked now.
+fn answers(members: &BTreeMap<String, MemberView>, name: &str) -> bool {
+    members
+        .get(name)
+        .is_some_and(|member| member.current().is_some())
 }
 
 /// One set's guard.
@@ -81,8 +86,8 @@ pub struct Guard {
     backoff_ms: u64,
     not_before_ms: u64,
     asked_ms: u64,
-    /// Since when elections wait for members that may remember more than those that answer.
-    pub(super) awaiting_since_ms: Option<u64>,
+    /// Who was away when the last election failed and may remember more than those that answered.
+    awaited: Vec<String>,
     /// The highest term handed out, and when it was first seen: another elector may be at work.
     claimed: (i64, u64),
     /// Since when a master serves without interruption.
@@ -129,7 +134,7 @@ impl Guard {
             backoff_ms: MIN_BACKOFF_MS,
             not_before_ms: 0,
             asked_ms: 0,
-            awaiting_since_ms: None,
+            awaited: Vec::new(),
             claimed: (0, 0),
             serving_since_ms: None,
             told: None,
@@ -187,13 +192,15 @@ impl Guard {
         self.remember(&verdict, now_ms);
         if activity == Activity::Paused {
             // It is looked at, so that the status stays true, and left alone.
-            (self.stuck, self.serving_since_ms, self.awaiting_since_ms) = (None, None, None);
+            (self.stuck, self.serving_since_ms) = (None, None);
+            self.awaited.clear();
             return CALM_TICK;
         }
         let calm = matches!(verdict, Verdict::Serving { .. });
         if !calm {
             self.serving_since_ms = None;
         }
+        self.welcome_the_awaited();
         match decision {
             Decision::Rest => self.calm(&set, &voters).await,
             Decision::Wait { why } => {
@@ -204,26 +211,24 @@ impl Guard {
             Decision::Elect(call) if self.is_my_turn(now_ms) => {
                 match self.elect(&set, &call, Planned::No).await {
                     Ok(master) => {
-                        self.awaiting_since_ms = None;
                         info!(set = %self.key, master, reason = ?call.reason, "new master");
                         self.stuck = None;
                     }
                     Err(failure) => {
                         warn!(set = %self.key, %failure, "no new master yet");
-                        if failure.awaits_somebody() {
-                            self.await_somebody();
-                        }
+                        self.awaited = failure.awaited();
+                        let members = &self.members;
+                        self.awaited.retain(|name| !answers(members, name));
                         self.stuck = Some(failure.stuck(&set));
                     }
                 }
                 let pause_ms = match self.stuck {
-                    Some(Stuck::DataLost(_)) => DATA_LOST_PAUSE_MS,
-                    Some(Stuck::Waiting(_)) | None => {
-                        self.backoff_ms.min(self.longest_backoff_ms())
-                    }
+                    Some(Stuck::DataLost(_)) => HELPLESS_PAUSE_MS,
+                    Some(Stuck::Waiting(_)) if !self.awaited.is_empty() => HELPLESS_PAUSE_MS,
+                    Some(Stuck::Waiting(_)) | None => self.backoff_ms,
                 };
                 self.not_before_ms = self.context.now_ms() + pause_ms;
-                self.backoff_ms = (self.backoff_ms * 2).min(self.longest_backoff_ms());
+                self.backoff_ms = (self.backoff_ms * 2).min(MAX_BACKOFF_MS);
             }
             Decision::Elect(_) => {}
         }
@@ -237,7 +242,8 @@ impl Guard {
     /// What follows while a master serves: slices, voters and addresses are brought up to date by
     /// the acting operator, the record of a change also by the one that made it.
     async fn calm(&mut self, set: &RedisReplicaSet, voters: &VoterSet) {
-        (self.stuck, self.awaiting_since_ms) = (None, None);
+        self.stuck = None;
+        self.awaited.clear();
         self.settle();
         let Some(Verdict::Serving { master, term }) = self.verdict.clone() else {
             return;
@@ -251,11 +257,13 @@ impl Guard {
         }
     }
 
-    /// Whoever is awaited is not to find the next election seconds away.
-    fn longest_backoff_ms(&self) -> u64 {
-        match self.awaiting_since_ms {
-            Some(_) => AWAITING_BACKOFF_MS,
-            None => MAX_BACKOFF_MS,
+    /// Whoever is awaited is not to find the next election seconds away; one election for each who came back.
+    fn welcome_the_awaited(&mut self) {
+        let before = self.awaited.len();
+        let members = &self.members;
+        self.awaited.retain(|name| !answers(members, name));
+        if self.awaited.len() < before {
+            self.not_before_ms = self.context.now_ms();
         }
     }
 

@@ -38,6 +38,7 @@ fn plan(names: &[&str]) -> ElectionPlan {
         peers: names.iter().map(peer).collect(),
         bootstrapped: Bootstrapped::Yes,
         preference: Vec::new(),
+        passed_over: None,
         old_master: OldMaster::Unknown,
         in_sync: Vec::new(),
         on_empty: EmptySet::Halt,
@@ -268,6 +269,32 @@ fn a_member_that_may_hold_more_is_waited_for_only_so_long() {
         run(late, &answers),
         "b by Quorum, defer 0 ms, loss Possible"
     );
+}
+
+#[test]
+fn a_master_that_nobody_hears_is_passed_over_if_the_others_are_sure() {
+    let cases = [
+        (
+            ["8:90", "8:40", "8:50"],
+            "c by Quorum, defer 0 ms, loss None",
+        ),
+        // Too few without it: what it holds may be held by one who did not answer.
+        (
+            ["8:90", "down", "8:50"],
+            "a by Quorum, defer 0 ms, loss None",
+        ),
+        // Those who were killed may lack what it has.
+        (
+            ["8:90", "8:40 cut", "8:50 cut"],
+            "a by Quorum, defer 0 ms, loss Possible",
+        ),
+    ];
+    for ([a, b, c], expected) in cases {
+        let mut again = plan(&["a", "b", "c"]);
+        again.passed_over = Some("a".into());
+        let answers = [("a", a), ("b", b), ("c", c)];
+        assert_eq!(run(again, &answers), expected, "{answers:?}");
+    }
 }
 
 #[test]

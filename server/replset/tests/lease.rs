@@ -214,6 +214,7 @@ impl Sim {
                 Bootstrapped::Yes
             },
             preference: Vec::new(),
+            passed_over: None,
             old_master: OldMaster::Unknown,
             in_sync: Vec::new(),
             on_empty: EmptySet::Halt,

@@ -233,7 +233,7 @@ impl Election {
     /// Whether there are enough votes to decide now, of members that are sure to hold what they acknowledged:
     /// waiting longer may still find better data, but none that a majority held.
     pub fn has_quorum(&self) -> bool {
-        let voting = self.voting();
+        let voting = self.without_the_passed_over(self.voting());
         voting.len() >= self.needed() && self.loss_by(&voting) == Loss::None
     }
 
@@ -288,6 +288,9 @@ impl Election {
             return Err(Refusal::StaleVoters { known, ours });
         }
         let voting = self.voting();
+        let others = self.without_the_passed_over(voting.clone());
+        let others_do = others.len() >= self.needed() && self.loss_by(&others) == Loss::None;
+        let voting = if others_do { others } else { voting };
         if voting.len() >= self.needed()
             && let Some(best) = self.best(voting.iter().copied())
         {
@@ -318,6 +321,11 @@ impl Election {
             .map(|(promise, _)| promise)
             .filter(|promise| self.absence_of(promise, &table).is_none())
             .collect()
+    }
+
+    fn without_the_passed_over<'a>(&self, mut voting: Vec<&'a Promise>) -> Vec<&'a Promise> {
+        voting.retain(|promise| Some(&promise.id.name) != self.plan.passed_over.as_ref());
+        voting
     }
 
     /// R11b. With so many members that still hold what they acknowledged, every majority has one of them;

@@ -37,7 +37,7 @@ pub enum QuorumLost {
 pub enum CutTails {
     /// Wait for the others: one of them may hold more.
     Wait,
-    /// Take the highest position. Reported as [`Loss::Possible`].
+    /// Take the highest position: the set is a cache. Reported as [`Loss::Possible`].
     Accept,
 }
 
@@ -71,6 +71,9 @@ pub struct ElectionPlan {
     pub bootstrapped: Bootstrapped,
     /// Who is preferred among equals, best first.
     pub preference: Vec<MemberName>,
+    /// A master whom its replicas did not hear, twice in a row: it holds the most each time, and would lead unheard for
+    /// ever. Promoted only if those without it are too few to be sure.
+    pub passed_over: Option<MemberName>,
     /// What is known of the old master.
     pub old_master: OldMaster,
     /// Only for sets of two voters: the members recorded in the status as in sync, each of which

@@ -94,6 +94,7 @@ impl Set {
             peers: all.map(peer).collect(),
             bootstrapped,
             preference: Vec::new(),
+            passed_over: None,
             old_master: OldMaster::Unknown,
             in_sync: Vec::new(),
             on_empty: EmptySet::Halt,
