@@ -17,7 +17,7 @@ cargo build --locked -q --workspace --all-targets
 # is for those that copy and compare much data. No crate has tests in its documentation: looking for them takes as long as
 # compiling it.
 bulk=$(mktemp) nodes=$(mktemp); trap 'rm -f "$bulk" "$nodes"' EXIT
-nice cargo test --locked -q --workspace --test replication_with_peers >"$bulk" 2>&1 & bulk_pid=$!
+nice cargo test --locked -q --workspace --test replication_with_peers -- with_peers:: >"$bulk" 2>&1 & bulk_pid=$!
 failed=0
 RUST_TEST_THREADS=${RUST_TEST_THREADS:-4} cargo test --locked -q --workspace --tests --no-fail-fast -- --skip with_peers:: || failed=$?
 say "replication with peers"

@@ -1,6 +1,9 @@
 //! Replication both ways with real Redis and Valkey.
 //!
-//! `tests/run.sh` runs this program beside all others, because it copies and compares much data, and tells its tests from
+//! `with_peers` copies and compares much data: `tests/run.sh` runs it beside all other tests, and tells its tests from
 //! theirs by the name of the module.
 
+mod announced;
+mod credentials;
+mod links;
 mod with_peers;

@@ -9,8 +9,8 @@ use redfleet_tests::{
     servers::{Program, Server, eventually},
 };
 
-/// Longest wait for two servers to be equal.
-const SYNC_DEADLINE: Duration = Duration::from_secs(120);
+use crate::links::{SYNC_DEADLINE, ask_for_snapshot, caught_up, counter, offset};
+
 /// Bytes of the large dataset.
 const LARGE_BYTES: usize = 100_000_000;
 
@@ -52,40 +52,6 @@ const PAIRS: [Pair; 7] = [
     },
 ];
 
-/// Offset of a server as ROLE tells it, for a replica only while its link is up.
-fn offset(client: &mut Client) -> anyhow::Result<Option<i64>> {
-    let redis::Value::Array(role) = client.run("ROLE")? else {
-        return Ok(None);
-    };
-    Ok(match &role[..] {
-        [_, redis::Value::Int(offset), _] => Some(*offset),
-        [
-            _,
-            _,
-            _,
-            redis::Value::BulkString(state),
-            redis::Value::Int(offset),
-        ] if state == b"connected" => Some(*offset),
-        _ => None,
-    })
-}
-
-/// Waits until the replica has applied everything that the master has.
-fn caught_up(master: &Server, replica: &Server) -> anyhow::Result<()> {
-    let (mut m, mut r) = (master.client()?, replica.client()?);
-    let waited = eventually("equal offsets", SYNC_DEADLINE, || {
-        let (m, r) = (offset(&mut m)?, offset(&mut r)?);
-        Ok((m.is_some() && m == r).then_some(()))
-    });
-    waited.map_err(|error| {
-        error.context(format!(
-            "master:\n{}\nreplica:\n{}",
-            master.log(),
-            replica.log()
-        ))
-    })
-}
-
 fn assert_equal_data(master: &Server, replica: &Server, what: &str) -> anyhow::Result<()> {
     caught_up(master, replica)?;
     let (mut m, mut r) = (master.client()?, replica.client()?);
@@ -98,10 +64,6 @@ fn assert_equal_data(master: &Server, replica: &Server, what: &str) -> anyhow::R
         assert_eq!(m, r, "{what}, {database}: the data differ");
     }
     Ok(())
-}
-
-fn counter(server: &Server, name: &str) -> anyhow::Result<u64> {
-    Ok(server.client()?.info("stats", name)?.trim().parse()?)
 }
 
 /// Cuts the replica's link and waits until it is back, by a partial synchronization alone.
@@ -378,15 +340,6 @@ fn a_lag_of_zero_switches_the_check_off() -> anyhow::Result<()> {
         assert!(!info.contains("min_slaves_good_slaves"), "{info}");
     }
     Ok(())
-}
-
-/// A client that asks for a snapshot as a replica does, and reads only the answer's beginning.
-fn ask_for_snapshot(master: &Server, capability: &str) -> anyhow::Result<Client> {
-    let mut replica = master.client()?;
-    replica.call(&["REPLCONF", "capa", capability])?;
-    replica.send_raw(b"PSYNC ? -1\r\n")?;
-    assert_eq!(replica.read_past_newlines(11)?, b"+FULLRESYNC");
-    Ok(replica)
 }
 
 /// More than sockets and the server's own buffers hold between it and a replica that reads nothing.
