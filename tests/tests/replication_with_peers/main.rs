@@ -6,4 +6,5 @@
 mod announced;
 mod credentials;
 mod links;
+mod timeouts;
 mod with_peers;

@@ -35,9 +35,7 @@ impl Link {
         wire: Wire,
     ) -> Result<std::convert::Infallible, LinkError> {
         let Wire {
-            mut stream,
-            unread,
-            timeout,
+            mut stream, unread, ..
         } = wire;
         let mut buffer = StreamBuffer::new(unread);
         let db = self.locked(target, |state| state.core.replication.stream_db())?;
@@ -46,19 +44,21 @@ impl Link {
         let mut last_data_ms = clock::monotonic_ms();
         let doing = "following the master";
         loop {
-            let ack = self.apply(target, &mut buffer, &mut applier)?;
+            let ack = self.apply(target, &mut buffer, &mut applier, last_data_ms)?;
             let now_ms = clock::monotonic_ms();
             if ack == Ack::Asked || now_ms - last_ack_ms >= ACK_PERIOD.as_millis() as i64 {
                 last_ack_ms = now_ms;
                 let ack = self.acknowledgement(target)?;
-                self.wait(target, doing, timeout, stream.write_all(&ack))?;
+                self.wait(target, doing, self.timeout(), stream.write_all(&ack))?;
             }
             let until_ack = ACK_PERIOD.as_millis() as i64 - (now_ms - last_ack_ms);
             let pause = Duration::from_millis(until_ack.max(1) as u64);
             match self.wait(target, doing, pause, stream.readable()) {
                 Ok(()) => {}
                 Err(LinkError::Silent { .. }) => {
-                    if clock::monotonic_ms() - last_data_ms > timeout.as_millis() as i64 {
+                    // What the configuration says now: the link may be older.
+                    let silent_ms = clock::monotonic_ms() - last_data_ms;
+                    if silent_ms > self.timeout().as_millis() as i64 {
                         return Err(LinkError::Silent { doing });
                     }
                     continue;
@@ -77,12 +77,13 @@ impl Link {
         }
     }
 
-    /// Runs the commands that the buffer holds and forwards their bytes.
+    /// Runs the commands that the buffer holds and forwards their bytes, the last of which came at `last_data_ms`.
     fn apply(
         &self,
         target: &Target,
         buffer: &mut StreamBuffer,
         applier: &mut Applier,
+        last_data_ms: i64,
     ) -> Result<Ack, LinkError> {
         applier.ack = Ack::NotAsked;
         loop {
@@ -92,13 +93,12 @@ impl Link {
                 let now_ms = state.now_ms();
                 state.keyspace.set_context(now_ms, ExpiryRule::Ignore);
                 let more = applier.apply_some(state, buffer);
-                let now_ms = clock::monotonic_ms();
                 let replication = &mut state.core.replication;
                 replication.append_raw(buffer.applied());
                 replication.set_stream_db(Some(applier.session.db));
                 let offset = replication.offset();
                 if let Some(following) = replication.following_mut() {
-                    following.last_io_ms = Some(now_ms);
+                    following.last_io_ms = Some(last_data_ms);
                     following.read_offset = offset + buffer.unapplied_bytes();
                 }
                 state.finish_batch();
