@@ -11,7 +11,7 @@ use crate::{
     command::session::Scope,
     config::{Config, ReplicationConfig, SecurityConfig},
     engine::{
-        Engine,
+        Engine, clock,
         users::{DEFAULT_USER, PasswordDigest, Users, digest},
     },
 };
@@ -135,7 +135,8 @@ fn apply(engine: &Engine, request: &proto::SetCredentialsRequest) {
     let revision = replication.since_revision;
     if changed || core.replication.login_revision() != revision {
         // The link logs in anew with the new password, which costs a partial synchronization.
-        core.replication.log_in_anew(revision);
+        core.replication
+            .log_in_anew(revision, clock::monotonic_ms());
         core.role_changed();
     }
 }

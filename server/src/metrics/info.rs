@@ -452,8 +452,9 @@ fn link_to_master(text: &mut String, link: &LinkFacts, offset: u64) {
             link.last_io_s.unwrap_or(-1),
         );
     }
-    if let Some(seconds) = link.down_since_s {
-        push(text, "master_link_down_since_seconds", seconds);
+    if !link.up {
+        let since_s = link.down_since_s.unwrap_or(-1);
+        push(text, "master_link_down_since_seconds", since_s);
     }
     if let Some(error) = &link.last_error {
         // Clients take a value with these signs for a list.

@@ -5,6 +5,7 @@
 
 mod announced;
 mod credentials;
+mod info_fields;
 mod links;
 mod timeouts;
 mod with_peers;

@@ -45,13 +45,14 @@ impl Replication {
     }
 
     /// The password for the master has changed: a link is made anew, and logs in with it.
-    pub fn log_in_anew(&mut self, revision: u64) {
+    pub fn log_in_anew(&mut self, revision: u64, monotonic_ms: i64) {
         self.login_revision = revision;
         if let Role::Replica(following) = &mut self.role {
             self.orders += 1;
             following.order = self.orders;
             following.login_revision = revision;
             following.link = LinkState::Connect;
+            following.down_since_ms.get_or_insert(monotonic_ms);
         }
     }
 
@@ -130,5 +131,26 @@ impl Replication {
         self.continuable = Continuable::Yes;
         self.stream_db = None;
         self.disconnect_replicas();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    #[test]
+    fn a_link_that_logs_in_anew_is_down_since_then() {
+        let mut replication = Replication::new(1, &Config::default());
+        replication.follow("master".to_owned(), 6379, 1_000);
+        let following = replication.following_mut().unwrap();
+        following.link = LinkState::Connected;
+        following.down_since_ms = None;
+        for (at_ms, since_ms) in [(5_000, 5_000), (6_000, 5_000)] {
+            replication.log_in_anew(1, at_ms);
+            let following = replication.following_mut().unwrap();
+            assert_eq!(following.link, LinkState::Connect);
+            assert_eq!(following.down_since_ms, Some(since_ms));
+        }
     }
 }

@@ -29,6 +29,8 @@ impl Link {
         wire: &mut Wire,
         position: Option<Position>,
     ) -> Result<(), LinkError> {
+        // From here on, as in Redis: a master that saves to a file first says no more than newlines for long.
+        self.note_sync(target, 0)?;
         let framing = loop {
             let line = self.line(target, wire)?;
             if let Some(framing) = transfer::header(&line)? {
@@ -40,16 +42,7 @@ impl Link {
             Framing::Mark(_) => None,
         };
         tracing::info!(bytes, "the master sends a snapshot (full synchronization)");
-        self.locked(target, |state| {
-            if let Some(following) = state.core.replication.following_mut() {
-                following.link = LinkState::Sync;
-                following.sync_read_bytes = 0;
-                following.sync_total_bytes = match framing {
-                    Framing::Length(length) => length,
-                    Framing::Mark(_) => 0,
-                };
-            }
-        })?;
+        self.note_sync(target, bytes.unwrap_or(0))?;
         let dataset = self.receive(target, wire, framing)?;
         let history = match position {
             Some(Position { id, offset }) => History {
@@ -75,6 +68,18 @@ impl Link {
         target.history = id;
         tracing::info!(keys, "the snapshot is loaded and in place");
         Ok(())
+    }
+
+    /// Notes that a full synchronization runs, of so many bytes (0 if that is not told).
+    fn note_sync(&self, target: &Target, total_bytes: u64) -> Result<(), LinkError> {
+        self.locked(target, |state| {
+            if let Some(following) = state.core.replication.following_mut() {
+                following.link = LinkState::Sync;
+                following.sync_read_bytes = 0;
+                following.sync_total_bytes = total_bytes;
+                following.last_io_ms = Some(clock::monotonic_ms());
+            }
+        })
     }
 
     /// Loads the snapshot's bytes into a dataset of its own.
