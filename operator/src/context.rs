@@ -129,6 +129,10 @@ impl Context {
     }
 
     /// The wall clock, for what people read and for times that outlive the process.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the place where the wall clock is read"
+    )]
     #[must_use]
     pub fn wall(&self) -> Timestamp {
         Timestamp::now()

@@ -13,6 +13,8 @@
 //! The operator decides and the servers enforce (terms, leases, durability): safety never rests on
 //! the operator being alone, fast or up to date, and it may be killed between any two calls.
 
+#![forbid(unsafe_code)]
+
 pub mod api;
 pub mod context;
 pub mod controller;

@@ -1,5 +1,7 @@
 //! `redfleet-operator`: see `redfleet-operator --help`.
 
+#![forbid(unsafe_code)]
+
 use std::io::Write;
 
 use anyhow::Context;

@@ -21,6 +21,7 @@ pub mod command;
 pub mod config;
 pub mod engine;
 pub mod glob;
+pub mod input;
 pub mod keyspace;
 pub mod logging;
 pub mod managed;

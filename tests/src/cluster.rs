@@ -167,6 +167,10 @@ impl Cluster {
     }
 
     /// Makes a namespace `<prefix>-<unique>`.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "names of two runs of the tests must differ"
+    )]
     pub async fn namespace(&self, prefix: &str) -> anyhow::Result<Namespace> {
         let nanos = SystemTime::now()
             .duration_since(UNIX_EPOCH)

@@ -25,7 +25,7 @@ use tokio::task::JoinSet;
 use tracing::warn;
 
 use super::{Operator, Writers, key_of};
-use crate::{api::names, guard::view::node_is_ready};
+use crate::{api::names, placement::eligible::node_is_ready};
 
 /// Which sets a change of an object of kind `K` concerns.
 enum Concerns<K> {

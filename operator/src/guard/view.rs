@@ -10,6 +10,7 @@ use crate::{
     api::names,
     failover::health::{Line, PodFact, Verdict, Witness, Word},
     members::remote::Remote,
+    placement::eligible::node_is_ready,
 };
 
 /// What is known of one member's control port.
@@ -166,13 +167,6 @@ pub fn pod_fact(pod: Option<&Pod>, node: Option<&Node>) -> PodFact {
         Some(false) => PodFact::NodeDown,
         Some(true) | None => PodFact::Running,
     }
-}
-
-/// Whether a node says that it is ready.
-#[must_use]
-pub fn node_is_ready(node: &Node) -> bool {
-    let conditions = node.status.as_ref().and_then(|s| s.conditions.as_ref());
-    conditions.is_some_and(|all| all.iter().any(|c| c.type_ == "Ready" && c.status == "True"))
 }
 
 /// The address of a pod.

@@ -162,6 +162,10 @@ impl Elector {
         self.within("releasing", write).await.map(|_| ())
     }
 
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a Lease says by the wall clock when it was renewed, for people; nobody decides by it"
+    )]
     fn lease(
         &self,
         resource_version: Option<String>,

@@ -11,10 +11,16 @@ use k8s_openapi::api::core::v1::{
 };
 
 use super::spread::{Candidate, Usable};
-use crate::guard::view::node_is_ready;
 
 /// Taints by which Kubernetes and cloud providers tell a node's passing condition begin so.
 const CONDITION_TAINTS: [&str; 2] = ["node.kubernetes.io/", "node.cloudprovider.kubernetes.io/"];
+
+/// Whether a node says that it is ready.
+#[must_use]
+pub fn node_is_ready(node: &Node) -> bool {
+    let conditions = node.status.as_ref().and_then(|s| s.conditions.as_ref());
+    conditions.is_some_and(|all| all.iter().any(|c| c.type_ == "Ready" && c.status == "True"))
+}
 
 /// What the pods of a set demand of a node.
 #[derive(Clone, Copy, Debug)]

@@ -35,6 +35,8 @@
 //! * `SetVoters` at the master after the status recorded a new generation.
 //! * `SetCredentials`, `SetConfig` with a revision that grows.
 
+#![forbid(unsafe_code)]
+
 pub mod auth;
 pub mod convert;
 pub mod directives;

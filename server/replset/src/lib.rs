@@ -39,6 +39,8 @@
 //!
 //! Read next: `ids`, `state`, `message`, `member`, `election`.
 
+#![forbid(unsafe_code)]
+
 mod election;
 mod ids;
 mod lease;

@@ -13,7 +13,7 @@ pub fn unix_ms() -> i64 {
 }
 
 /// Unix time in microseconds.
-#[allow(
+#[expect(
     clippy::disallowed_methods,
     reason = "the one place where the wall clock is read"
 )]

@@ -19,7 +19,7 @@ use resp::{Limits, Parsed, ReplyWriter, RequestParser};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
 use super::{
-    cross_protocol, input,
+    cross_protocol,
     scratch::{self, Batch, Scratch},
 };
 use crate::{
@@ -33,6 +33,7 @@ use crate::{
         clients::{Blocked, ClientHandle},
         clock,
     },
+    input,
     keyspace::PREFETCH_KEYS,
     persistence::snapshot,
     replication::{sender::Handover, state::Role},

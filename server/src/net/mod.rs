@@ -10,7 +10,6 @@
 
 pub mod connection;
 mod cross_protocol;
-pub mod input;
 pub mod io_threads;
 pub mod listener;
 mod scratch;

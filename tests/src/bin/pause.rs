@@ -1,6 +1,8 @@
 //! `pause`: the process that holds a pod's namespaces in the test clusters. Leaves on SIGTERM or SIGINT, collects orphans
 //! (it is process 1 when a pod shares its PID namespace), does nothing else. Packed by `tests/cluster/images.sh`.
 
+#![forbid(unsafe_code)]
+
 use nix::errno::Errno;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};

@@ -5,6 +5,8 @@
 //! (a number only: directories have no size limit) and, when a claim is deleted, removes directory and volume.
 //! Everything is read from the API, so it may be killed at any moment. It never touches volumes of other provisioners.
 
+#![forbid(unsafe_code)]
+
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};

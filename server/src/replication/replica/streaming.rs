@@ -8,7 +8,7 @@
 use bytes::{BufMut, buf::Limit};
 use resp::{Args, Limits, Parsed, ProtocolError, RequestParser};
 
-use crate::net::input;
+use crate::input;
 
 /// Whatever a master has taken from its clients is taken from it: `proto-max-bulk-len` is a matter of each server's own
 /// clients. What is left is the bound of a request, and memory is taken only for bytes that have come.
