@@ -6,7 +6,7 @@
 //! Invariants: pure; members are added all at once and vote only when they have caught up (the
 //! set's voters change one at a time, see [`voters`]); they are removed one at a time, always the
 //! highest ordinal because a StatefulSet can remove no other, and never the master: it hands over
-//! first; nothing is removed while another member is not in sync.
+//! first; nothing is removed while a member that stays is not in sync.
 //!
 //! Not done here: deleting the claims of removed members; that is the retention policy's, written
 //! into the StatefulSet by `resources`.
@@ -89,10 +89,10 @@ pub fn next(members: &[Member], voters: &[String], wanted: usize) -> Next {
 
 /// What must happen before `last` may go; `None` when it may.
 fn remove(last: &Member, rest: &[Member], voters: &[String], wanted: usize) -> Option<Next> {
-    let lagging = rest.iter().find(|m| m.sync == Sync::NotInSync);
+    // One that goes next takes nothing away, and may be down for good.
+    let mut stays = rest.iter().take(wanted);
     if last.duty == Duty::Master {
-        // One that goes next would only have to hand over again.
-        let mut stays = rest.iter().take(wanted);
+        // Likewise it would only have to hand over again.
         return Some(match stays.find(|m| m.sync == Sync::InSync) {
             Some(to) => Next::SwitchOver {
                 from: last.name.clone(),
@@ -106,7 +106,7 @@ fn remove(last: &Member, rest: &[Member], voters: &[String], wanted: usize) -> O
             },
         });
     }
-    if let Some(lagging) = lagging {
+    if let Some(lagging) = stays.find(|m| m.sync == Sync::NotInSync) {
         return Some(Next::Wait {
             why: format!("{} is not in sync, so {} stays", lagging.name, last.name),
         });
@@ -221,6 +221,15 @@ mod tests {
                 why: "m-1 is not in sync, so m-4 stays".into()
             }
         );
+    }
+
+    #[test]
+    fn a_member_that_goes_too_may_be_down_for_good() {
+        let all = members("Mrr-r");
+        assert_eq!(voters(&names(5), &all, 3), Some(names(4)));
+        assert_eq!(voters(&names(4), &all, 3), Some(names(3)));
+        assert_eq!(next(&all, &names(3), 3), Next::Resize { to: 4 });
+        assert_eq!(next(&all[..4], &names(3), 3), Next::Resize { to: 3 });
     }
 
     #[test]

@@ -138,10 +138,48 @@ mod tests {
 
     use super::*;
     use crate::{
-        api::names,
-        guard::testing::{Scene, pod},
+        api::{duration::DurationText, names},
+        failover::health::Symptom,
+        guard::{
+            election::voters_of,
+            testing::{Scene, pod},
+        },
         members::link::Link,
+        reconcile::validate::{Defaults, tolerate},
     };
+
+    /// The verdict over a master that cannot be reached and that both replicas last heard two seconds ago.
+    async fn verdict(detect_after: Option<&str>) -> Verdict {
+        let mut scene = Scene::new().await;
+        let mut set = scene.guard.set.clone().unwrap();
+        set.spec.failover.detect_after = detect_after.map(DurationText::from);
+        let defaults = Defaults {
+            server_image: "server:1".into(),
+        };
+        scene.guard.wanted = Some(tolerate(&set, &defaults));
+        scene.guard.members.get_mut("orders-0").unwrap().line = Line::Unreachable;
+        for replica in ["orders-1", "orders-2"] {
+            scene.says(replica, |state| {
+                state.fleet = "0b6d".into();
+                state.master_seen_ms_ago = Some(2_000);
+            });
+        }
+        let witnesses = scene.guard.witnesses(&set, 0);
+        let (verdict, _) = scene.guard.conclude(&set, &voters_of(&set), &witnesses);
+        verdict
+    }
+
+    #[tokio::test]
+    async fn a_master_is_missed_after_the_time_that_the_set_asks_for() {
+        for prompt in [None, Some("800ms"), Some("2s")] {
+            let missed = Verdict::Missed(Symptom::NodeLost);
+            assert_eq!(verdict(prompt).await, missed, "{prompt:?}");
+        }
+        for patient in ["2001ms", "1m"] {
+            let verdict = verdict(Some(patient)).await;
+            assert!(matches!(verdict, Verdict::Unsure { .. }), "{verdict:?}");
+        }
+    }
 
     /// The Secret whose token links are made with.
     fn secret() -> Secret {

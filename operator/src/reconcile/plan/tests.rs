@@ -11,7 +11,7 @@ use super::*;
 use crate::{
     api::{
         RedisReplicaSet, RedisReplicaSetStatus,
-        v1alpha1::{RotationCause, RotationState},
+        v1alpha1::{RotationCause, RotationPhase, RotationState},
     },
     failover::health::{Line, Verdict},
     guard::view::{MemberView, View},
@@ -19,6 +19,7 @@ use crate::{
     reconcile::{
         draft::{CredentialsDraft, NewPassword},
         observe::{ConfigAnswer, Credentials, Cure, RefusedDirective},
+        step::CredentialKind,
         validate::{Defaults, ReferencedSecret, References, validate},
     },
     resources::secrets::{Ring, ServerCredentials, server_secret},
@@ -26,6 +27,7 @@ use crate::{
     set::Password,
 };
 
+mod departing;
 mod relocation;
 
 pub(in crate::reconcile) fn object(spec: &Value) -> RedisReplicaSet {
@@ -340,30 +342,59 @@ fn draft(step: &Step) -> Option<&CredentialsDraft> {
 
 #[tokio::test]
 async fn a_changed_secret_of_the_user_rotates_and_a_lost_one_does_not() {
-    let auth = json!({"clientSecretName": "mine"});
-    let mut world = World::new(&with("auth", auth), 2);
+    for (field, kind, password) in [
+        ("clientSecretName", CredentialKind::Client, "client"),
+        (
+            "replicationSecretName",
+            CredentialKind::Replication,
+            "replication",
+        ),
+    ] {
+        changes_and_is_lost(field, kind, password);
+    }
+}
+
+/// A set whose `password` comes from the Secret that this field names.
+fn changes_and_is_lost(field: &str, kind: CredentialKind, password: &str) {
+    let mut world = World::new(&with("auth", json!({field: "mine"})), 2);
     world.answer(&[]);
+    let give = |world: &mut World, secret: ReferencedSecret| {
+        let references = &mut world.observed.references;
+        match kind {
+            CredentialKind::Client => references.client = secret,
+            CredentialKind::Replication => references.replication = secret,
+        }
+    };
     let secret = |password: &str| {
         let encoded = serde_json::from_value(json!({
             "data": {"password": k8s_openapi::ByteString(password.as_bytes().to_vec())},
         }));
         ReferencedSecret::Found(Box::new(encoded.unwrap()))
     };
-    world.observed.references.client = secret("client");
+    give(&mut world, secret(password));
     assert_eq!(world.words(), ["label a pod"]);
-    world.observed.references.client = ReferencedSecret::Missing;
+    give(&mut world, ReferencedSecret::Missing);
     assert_eq!(world.words(), ["label a pod"]);
     let problem = world.plan().secrets.problem.unwrap();
     assert!(
-        problem.starts_with("spec.auth.clientSecretName: Secret mine: it does not exist"),
+        problem.starts_with(&format!(
+            "spec.auth.{field}: Secret mine: it does not exist"
+        )),
         "{problem}"
     );
-    world.observed.references.client = secret("changed");
+    give(&mut world, secret("changed"));
     let steps = world.steps();
     let given = NewPassword::Given(Password::new("changed"));
-    let adds = |draft: &CredentialsDraft| draft.client.newest == given;
-    assert!(steps.iter().filter_map(draft).any(adds), "{steps:?}");
-    let caused = |step: &Step| matches!(step, Step::RecordRotation { state, .. } if state.cause == Some(RotationCause::SecretChanged));
+    let drafts: Vec<CredentialsDraft> = steps.iter().filter_map(draft).cloned().collect();
+    let [mut wanted] = drafts.try_into().expect("one write");
+    for ring in CredentialKind::ALL {
+        let changed = wanted.ring(ring).newest == given;
+        assert_eq!(changed, ring == kind, "{ring:?}");
+    }
+    let caused = |step: &Step| {
+        matches!(step, Step::RecordRotation { kind: whose, state, .. }
+            if *whose == kind && state.cause == Some(RotationCause::SecretChanged))
+    };
     assert!(steps.iter().any(caused), "{steps:?}");
 }
 

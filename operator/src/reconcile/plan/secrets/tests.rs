@@ -14,7 +14,7 @@ use std::{
 
 use control::proto;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::{ByteString, api::core::v1::Secret};
 use serde_json::{Value, json};
 
 use super::{
@@ -25,7 +25,7 @@ use super::{
             draft::CredentialsDraft,
             observe::{Credentials, Observed, Remains},
             step::{CredentialKind, Step},
-            validate::References,
+            validate::{ReferencedSecret, References},
         },
         Plan, json as value, plan,
         tests::{check, object, second},
@@ -138,6 +138,10 @@ struct Cluster {
     made: u32,
     now: Timestamp,
     rule: Rule,
+    /// The replication password in the Secret that `replicationSecretName` names.
+    given: Option<&'static str>,
+    /// A member that cannot be asked.
+    away: Option<&'static str>,
     /// For nobody to be called.
     remote: Remote,
 }
@@ -145,8 +149,17 @@ struct Cluster {
 impl Cluster {
     /// A set whose first credentials are settled.
     fn settled() -> Self {
-        let spec =
-            json!({"replicas": MEMBERS, "storage": {"ephemeral": {}}, "auth": {"overlap": "1m"}});
+        Self::settled_with(json!({"overlap": "1m"}), None)
+    }
+
+    /// As [`Self::settled`], with a replication password of the user's.
+    fn settled_with_given(password: &'static str) -> Self {
+        let auth = json!({"overlap": "1m", "replicationSecretName": "mine"});
+        Self::settled_with(auth, Some(password))
+    }
+
+    fn settled_with(auth: Value, given: Option<&'static str>) -> Self {
+        let spec = json!({"replicas": MEMBERS, "storage": {"ephemeral": {}}, "auth": auth});
         let mut object = object(&spec);
         object.status = Some(RedisReplicaSetStatus::default());
         let mut cluster = Self {
@@ -159,6 +172,8 @@ impl Cluster {
             made: 0,
             now: second(0),
             rule: Rule::Everybody,
+            given,
+            away: None,
             remote: Remote::new(ADDRESS, 1, "token").unwrap(),
         };
         cluster.run(|_| Cut::Nowhere);
@@ -167,7 +182,24 @@ impl Cluster {
     }
 
     fn set(&self) -> ValidatedSet {
-        check(&self.object, &References::default())
+        check(&self.object, &self.references())
+    }
+
+    fn references(&self) -> References {
+        let secret = |password: &str| {
+            let password = ByteString(password.as_bytes().to_vec());
+            Secret {
+                data: Some([("password".to_owned(), password)].into()),
+                ..Secret::default()
+            }
+        };
+        References {
+            client: ReferencedSecret::Missing,
+            replication: match self.given {
+                Some(given) => ReferencedSecret::Found(Box::new(secret(given))),
+                None => ReferencedSecret::Missing,
+            },
+        }
     }
 
     fn status(&mut self) -> &mut RedisReplicaSetStatus {
@@ -217,7 +249,7 @@ impl Cluster {
         }
         Observed {
             set: self.object.clone(),
-            references: References::default(),
+            references: self.references(),
             children,
             credentials,
             workload_replicas: Some(MEMBERS),
@@ -257,7 +289,12 @@ impl Cluster {
             (name.clone(), view)
         };
         View {
-            members: self.servers.iter().map(member).collect(),
+            members: self
+                .servers
+                .iter()
+                .filter(|(name, _)| self.away != Some(name.as_str()))
+                .map(member)
+                .collect(),
             verdict: Some(Verdict::Serving {
                 master: master.to_owned(),
                 term: replset::Term(1),
@@ -431,7 +468,15 @@ impl Cluster {
         let credentials = self.credentials().unwrap();
         for kind in CredentialKind::ALL {
             let newest = kind.ring(&credentials).newest.expose();
-            assert_eq!(self.published(kind).unwrap().expose(), newest);
+            match (kind, self.given) {
+                // Nobody publishes what the user gave.
+                (CredentialKind::Replication, Some(given)) => {
+                    assert_eq!((newest, self.published(kind)), (given, None));
+                }
+                (CredentialKind::Client | CredentialKind::Replication, _) => {
+                    assert_eq!(self.published(kind).unwrap().expose(), newest);
+                }
+            }
             for server in self.servers.values() {
                 assert_eq!(
                     server.accepts[kind.user()],
@@ -687,4 +732,72 @@ async fn what_others_recorded_meanwhile_is_not_overwritten() {
         .find(|s| matches!(s, Step::RecordRotation { .. }));
     assert!(!cluster.perform(record.unwrap()));
     assert_eq!(cluster.object, faster.object);
+}
+
+#[tokio::test]
+async fn a_replication_password_of_the_users_rotates_whenever_its_secret_changes() {
+    let changed = || {
+        let mut cluster = Cluster::settled_with_given("mine-1");
+        cluster.ended(1, 1);
+        cluster.given = Some("mine-2");
+        cluster
+    };
+    let steps = changed().run(|_| Cut::Nowhere);
+    for cut_at in 0..=steps {
+        for how in [Cut::Before, Cut::After] {
+            let mut cluster = changed();
+            cluster.run(|at| if at == cut_at { how } else { Cut::Nowhere });
+            cluster.ended(1, 2);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_lost_replication_secret_of_the_users_changes_no_password() {
+    let mut cluster = Cluster::settled_with_given("mine-1");
+    cluster.given = None;
+    let (plan, steps) = cluster.look();
+    assert!(steps.is_empty(), "{steps:?}");
+    let problem = plan.secrets.problem.unwrap();
+    assert!(
+        problem.starts_with("spec.auth.replicationSecretName: Secret mine: it does not exist"),
+        "{problem}"
+    );
+    cluster.given = Some("mine-1");
+    cluster.ended(1, 1);
+}
+
+#[tokio::test]
+async fn a_rotation_tells_the_others_and_waits_for_a_member_that_is_away() {
+    for restarts in [false, true] {
+        let (mut cluster, client, replication) = asked("all");
+        cluster.away = Some("orders-2");
+        let mut waiting = Vec::new();
+        for _ in 0..MAX_LOOKS {
+            let (plan, steps) = cluster.look();
+            for step in steps {
+                assert!(cluster.perform(step));
+                cluster.check();
+            }
+            waiting = plan.secrets.waiting;
+            cluster.now += Duration::from_secs(10);
+        }
+        let waits = |why: &String| why.contains("orders-2 cannot be asked");
+        assert!(
+            !waiting.is_empty() && waiting.iter().all(waits),
+            "{waiting:?}"
+        );
+        let newest = cluster.credentials().unwrap().client.newest;
+        for (name, server) in &cluster.servers {
+            let knows = server.accepts(CredentialKind::Client, newest.expose());
+            assert_eq!(knows, name != "orders-2", "{name}");
+        }
+        if restarts {
+            let restarted = Server::started(cluster.files.last().unwrap());
+            cluster.servers.insert("orders-2".to_owned(), restarted);
+        }
+        cluster.away = None;
+        cluster.run(|_| Cut::Nowhere);
+        cluster.ended(client, replication);
+    }
 }

@@ -17,7 +17,7 @@ fn node(name: &str, labels: &Value, spec: &Value) -> Node {
     node
 }
 
-fn plain(name: &str) -> Node {
+pub(super) fn plain(name: &str) -> Node {
     node(name, &json!({}), &json!({}))
 }
 
@@ -27,13 +27,13 @@ fn tainted(name: &str, key: &str) -> Node {
     node(name, &json!({}), &json!({"taints": [taint]}))
 }
 
-fn three(pod_template: &Value) -> Value {
+pub(super) fn three(pod_template: &Value) -> Value {
     json!({"replicas": 3, "storage": {"ephemeral": {}}, "podTemplate": pod_template})
 }
 
 impl World {
     /// Three members in sync on these nodes, the first of them the master.
-    fn of_three(spec: &Value, places: [&str; 3], nodes: Vec<Node>) -> Self {
+    pub(super) fn of_three(spec: &Value, places: [&str; 3], nodes: Vec<Node>) -> Self {
         let mut world = Self::new(spec, 2);
         world.observed.workload_replicas = Some(3);
         let follower = proto::State {
@@ -68,7 +68,7 @@ impl World {
     }
 
     /// The scheduler puts a pod with this UID on a node.
-    fn put(&mut self, member: &str, node: &str, uid: &str) {
+    pub(super) fn put(&mut self, member: &str, node: &str, uid: &str) {
         let pod = Arc::make_mut(self.observed.pods.get_mut(member).unwrap());
         pod.metadata.uid = Some(uid.into());
         pod.spec.as_mut().unwrap().node_name = Some(node.into());
@@ -84,7 +84,7 @@ impl World {
     }
 
     /// What the plan does about places: pods that it deletes, records that it makes.
-    fn moves(&self) -> Vec<String> {
+    pub(super) fn moves(&self) -> Vec<String> {
         let word = |step| match step {
             Step::RecordRelocation(Some(RelocationStatus { pod_uid, nodes })) => {
                 Some(format!("{pod_uid} for {}", nodes.join(" ")))
