@@ -1,8 +1,9 @@
-//! Committed files that are made from something else are fresh: the CRD in all its forms, the versions of the charts, and
-//! the manifests of `kubectl apply -k`, which are the chart's own.
+//! Committed files that are made from something else are fresh: the CRD in all its forms, the versions of the charts, the
+//! contract between operator and servers, and the manifests of `kubectl apply -k`, which are the chart's own.
 //!
 //! `REDFLEET_WRITE=1 cargo test -p redfleet-tests --test generated` writes them anew instead.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::process::Command;
 
@@ -33,6 +34,47 @@ fn the_definition_is_fresh_everywhere() -> anyhow::Result<()> {
         &crd::text(Form::Chart),
     )?;
     compare("docs/crd.md", &crd::text(Form::Reference))
+}
+
+/// Operator and servers of a set are of two versions during every upgrade: what one of them says must mean the same to
+/// the other.
+#[test]
+fn the_control_contract_only_grows() -> anyhow::Result<()> {
+    let path = "server/control/contract.txt";
+    let committed = fs::read_to_string(repository().join(path)).unwrap_or_default();
+    let lost = lost(&committed, control::CONTRACT);
+    ensure!(
+        lost.is_empty(),
+        "server/control/proto/control.proto: only additions are allowed, since servers and operators of other versions \
+         go by what there was. A name keeps its number and type for ever; what nobody needs any more stays and is not \
+         used. Changed, removed or renumbered:\n{}",
+        lost.join("\n")
+    );
+    compare(path, control::CONTRACT)
+}
+
+/// Lines of `before` that are not in `now`.
+fn lost<'a>(before: &'a str, now: &str) -> Vec<&'a str> {
+    let now: BTreeSet<&str> = now.lines().collect();
+    before.lines().filter(|line| !now.contains(line)).collect()
+}
+
+#[test]
+fn a_contract_may_gain_lines_and_lose_none() {
+    let before = "message State\nfield State.boot = 2: uint64\n";
+    let grown =
+        "message State\nfield State.id = 1: MemberId\nfield State.boot = 2: uint64\nenum Role\n";
+    assert_eq!(lost(before, grown), Vec::<&str>::new());
+    for changed in [
+        "field State.boot = 3: uint64",
+        "field State.boot = 2: uint32",
+        "field State.boot = 2: optional uint64",
+        "field State.start = 2: uint64",
+        "",
+    ] {
+        let now = format!("message State\n{changed}\n");
+        assert_eq!(lost(before, &now), ["field State.boot = 2: uint64"]);
+    }
 }
 
 #[test]

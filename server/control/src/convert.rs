@@ -365,6 +365,8 @@ impl proto::State {
 }
 
 #[cfg(test)]
+mod golden_tests;
+#[cfg(test)]
 mod hostile_tests;
 #[cfg(test)]
 mod tests;

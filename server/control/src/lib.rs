@@ -56,6 +56,10 @@ pub mod proto {
     tonic::include_proto!("redfleet.control.v1");
 }
 
+/// What operator and servers of different versions must agree on, one line for each name and number of
+/// `control.proto`. A test compares it with the committed `contract.txt`.
+pub const CONTRACT: &str = include_str!(concat!(env!("OUT_DIR"), "/contract.txt"));
+
 /// Port of the control listener unless configured otherwise.
 pub const DEFAULT_PORT: u16 = 6381;
 
