@@ -16,7 +16,7 @@ use tokio::{sync::watch, time};
 use tracing::{debug, info, warn};
 
 use super::{
-    gate::Gate,
+    gate::{Gate, Holding},
     lease::{Action, LEASE_DURATION, RENEW_DEADLINE, RETRY_PERIOD, Record, View},
 };
 
@@ -69,44 +69,52 @@ impl Elector {
     /// Holds the Lease whenever possible until `stop` changes, then gives it back.
     pub async fn run(self, mut stop: watch::Receiver<bool>) {
         let mut view = View::default();
-        let mut leading = false;
+        let mut holding = Holding::Standby;
         loop {
-            let asked = Instant::now();
-            match self.attempt(&mut view, asked).await {
-                Ok(true) => {
-                    self.gate.open_until(asked + RENEW_DEADLINE);
-                    if !leading {
-                        info!(
-                            lease = self.name,
-                            identity = self.identity,
-                            "acting operator now"
-                        );
-                    }
-                    leading = true;
-                }
-                Ok(false) => {
-                    if leading {
-                        warn!(lease = self.name, "lost the lease to another operator");
-                    }
-                    self.gate.close();
-                    leading = false;
-                }
-                Err(error) => {
-                    warn!(%error, "lease not renewed");
-                    if !self.gate.may_act(Instant::now()) {
-                        self.gate.close();
-                        leading = false;
-                    }
-                }
-            }
+            holding = self.turn(&mut view, holding, Instant::now).await;
             tokio::select! {
                 () = time::sleep(RETRY_PERIOD) => {}
                 _ = stop.changed() => break,
             }
         }
         self.gate.close();
-        if leading && let Err(error) = self.release().await {
+        if holding == Holding::Leader
+            && let Err(error) = self.release().await
+        {
             debug!(%error, "lease not given back, it will expire");
+        }
+    }
+
+    /// One attempt, and what it means for the gate. The gate is open for a time that counts from before the attempt.
+    async fn turn(&self, view: &mut View, held: Holding, clock: impl Fn() -> Instant) -> Holding {
+        let asked = clock();
+        match self.attempt(view, asked).await {
+            Ok(true) => {
+                self.gate.open_until(asked + RENEW_DEADLINE);
+                if held == Holding::Standby {
+                    info!(
+                        lease = self.name,
+                        identity = self.identity,
+                        "acting operator now"
+                    );
+                }
+                Holding::Leader
+            }
+            Ok(false) => {
+                if held == Holding::Leader {
+                    warn!(lease = self.name, "lost the lease to another operator");
+                }
+                self.gate.close();
+                Holding::Standby
+            }
+            Err(error) => {
+                warn!(%error, "lease not renewed");
+                if self.gate.may_act(clock()) {
+                    return held;
+                }
+                self.gate.close();
+                Holding::Standby
+            }
         }
     }
 
@@ -225,4 +233,187 @@ fn record_of(lease: &Lease) -> Record {
 
 fn is_conflict(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.code == 409)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    };
+
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::testing::{Api as Server, Request, eventually, refused};
+
+    /// What the API server keeps, for all operators.
+    type Stored = Arc<Mutex<Option<Value>>>;
+
+    /// An operator and its own way to the API server.
+    struct Operator {
+        elector: Elector,
+        gate: Gate,
+        view: View,
+        holding: Holding,
+        server: Server,
+        is_cut_off: Arc<AtomicBool>,
+    }
+
+    fn missing() -> (u16, Value) {
+        let (code, mut status) = refused(404);
+        status["reason"] = json!("NotFound");
+        (code, status)
+    }
+
+    /// A Lease is written only by whoever names its present version.
+    fn answer(stored: &Stored, request: &Request) -> (u16, Value) {
+        let mut stored = stored.lock().unwrap();
+        let version = |lease: &Value| lease["metadata"]["resourceVersion"].clone();
+        let present = stored.as_ref().map_or(Value::Null, version);
+        match request.method.as_str() {
+            "GET" => stored.clone().map_or_else(missing, |lease| (200, lease)),
+            "POST" | "PUT" if version(&request.body) != present => refused(409),
+            "POST" | "PUT" => {
+                let number = present.as_str().map_or(0, |text| text.parse().unwrap());
+                let mut lease = request.body.clone();
+                lease["metadata"]["resourceVersion"] = json!(format!("{}", number + 1));
+                *stored = Some(lease.clone());
+                (200, lease)
+            }
+            other => panic!("{other}"),
+        }
+    }
+
+    impl Operator {
+        async fn new(identity: &str, stored: &Stored) -> Self {
+            let (stored, is_cut_off) = (Arc::clone(stored), Arc::new(AtomicBool::new(false)));
+            let cut_off = Arc::clone(&is_cut_off);
+            let server = Server::start(move |request| match cut_off.load(Ordering::SeqCst) {
+                true => refused(403),
+                false => answer(&stored, request),
+            })
+            .await;
+            let gate = Gate::closed();
+            let leases = Api::namespaced(server.client(), "redfleet-system");
+            Self {
+                elector: Elector::new(leases, "redfleet".into(), identity.into(), gate.clone()),
+                gate,
+                view: View::default(),
+                holding: Holding::Standby,
+                server,
+                is_cut_off,
+            }
+        }
+
+        async fn turn(&mut self, now: Instant) -> Holding {
+            let turn = self.elector.turn(&mut self.view, self.holding, || now);
+            self.holding = turn.await;
+            assert_eq!(self.holding, self.gate.holding());
+            self.holding
+        }
+    }
+
+    fn spec(stored: &Stored) -> Value {
+        stored.lock().unwrap().as_ref().unwrap()["spec"].clone()
+    }
+
+    /// `n` quarters of a second after `start`.
+    fn quarter(start: Instant, n: u32) -> Instant {
+        start + Duration::from_millis(250) * n
+    }
+
+    #[tokio::test]
+    async fn a_free_lease_is_taken_and_renewed() {
+        let (stored, start) = (Stored::default(), Instant::now());
+        let mut operator = Operator::new("a", &stored).await;
+        for second in 0..10 {
+            let now = start + RETRY_PERIOD * second;
+            assert_eq!(operator.turn(now).await, Holding::Leader);
+            assert!(operator.gate.may_act(now));
+            assert!(!operator.gate.may_act(now + RENEW_DEADLINE));
+        }
+        let spec = spec(&stored);
+        assert_eq!(spec["holderIdentity"], "a");
+        assert_eq!(spec["leaseTransitions"], 0);
+        assert_eq!(spec["leaseDurationSeconds"], LEASE_DURATION.as_secs());
+        assert_ne!(spec["renewTime"], spec["acquireTime"]);
+        let methods = operator.server.methods();
+        let count = |method: &str| methods.iter().filter(|m| *m == method).count();
+        assert_eq!((count("POST"), count("PUT")), (1, 9));
+    }
+
+    #[tokio::test]
+    async fn one_that_cannot_renew_stops_acting_before_another_begins() {
+        let (stored, start) = (Stored::default(), Instant::now());
+        let mut cut_off = Operator::new("a", &stored).await;
+        let mut other = Operator::new("b", &stored).await;
+        let (mut stopped, mut began) = (None, None);
+        for n in 0..60 {
+            let now = quarter(start, n);
+            // Each asks once a second, at different moments.
+            if n % 4 == 0 {
+                cut_off.is_cut_off.store(n > 4, Ordering::SeqCst);
+                cut_off.turn(now).await;
+            } else if n % 4 == 1 {
+                other.turn(now).await;
+            }
+            match (cut_off.gate.may_act(now), other.gate.may_act(now)) {
+                (true, true) => panic!("two operators act after {n} quarters of a second"),
+                (true, false) => assert_eq!((stopped, began), (None, None)),
+                (false, false) => stopped = stopped.or(Some(n)),
+                (false, true) => began = began.or(Some(n)),
+            }
+        }
+        // Renewed last after 4 quarters.
+        assert_eq!(stopped, Some(4 + 4 * 4));
+        assert_eq!(began, Some(5 + 4 * 6));
+        assert_eq!(spec(&stored)["leaseTransitions"], 1);
+        // Back again it does not take the Lease from the one that renews it.
+        cut_off.is_cut_off.store(false, Ordering::SeqCst);
+        assert_eq!(cut_off.turn(quarter(start, 60)).await, Holding::Standby);
+        assert_eq!(spec(&stored)["holderIdentity"], "b");
+    }
+
+    #[tokio::test]
+    async fn whoever_writes_second_does_not_act() {
+        let (stored, start) = (Stored::default(), Instant::now());
+        let mut first = Operator::new("a", &stored).await;
+        assert_eq!(first.turn(start).await, Holding::Leader);
+        // The version that it read is not the present one any more when it writes.
+        let mut second = Operator::new("b", &stored).await;
+        second.elector.api = {
+            let stored = Arc::clone(&stored);
+            let server = Server::start(move |request| match request.method.as_str() {
+                "GET" => missing(),
+                _ => answer(&stored, request),
+            });
+            Api::namespaced(server.await.client(), "redfleet-system")
+        };
+        assert_eq!(second.turn(start).await, Holding::Standby);
+        assert!(!second.gate.may_act(start));
+        assert_eq!(spec(&stored)["holderIdentity"], "a");
+    }
+
+    #[tokio::test]
+    async fn a_lease_is_given_back_by_its_holder_only() {
+        let stored = Stored::default();
+        let mut next = Operator::new("b", &stored).await;
+        let (stop, stopped) = watch::channel(false);
+        let holder = Operator::new("a", &stored).await;
+        let running = tokio::spawn(holder.elector.run(stopped.clone()));
+        eventually(|| holder.gate.holding() == Holding::Leader).await;
+        let standby = Operator::new("c", &stored).await;
+        let waiting = tokio::spawn(standby.elector.run(stopped.clone()));
+        eventually(|| !standby.server.methods().is_empty()).await;
+        stop.send(true).unwrap();
+        waiting.await.unwrap();
+        running.await.unwrap();
+        assert!(!holder.gate.may_act(Instant::now()));
+        assert_eq!(spec(&stored)["holderIdentity"], Value::Null);
+        assert!(!standby.server.methods().contains(&"PUT".to_owned()));
+        // Nobody waits for it to expire.
+        assert_eq!(next.turn(Instant::now()).await, Holding::Leader);
+        assert_eq!(spec(&stored)["leaseTransitions"], 1);
+    }
 }
