@@ -68,7 +68,39 @@ fn scale(suffix: &str) -> Option<(u128, u128)> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn any_text_is_a_quantity_or_none(
+            text in prop_oneof![
+                "\\PC{0,40}",
+                "[0-9.]{0,26}[KMGTPEkmun]?i?",
+                "[0-9]{1,24}[eE][-+]?[0-9]{0,12}",
+            ],
+        ) {
+            prop_assert_eq!(same(&text, &text), parse(&text).is_some());
+        }
+
+        #[test]
+        fn every_way_to_write_a_number_means_it(number in 0_u64..=u64::MAX >> 20) {
+            let wanted = Some(u128::from(number));
+            prop_assert_eq!(parse(&number.to_string()), wanted);
+            prop_assert_eq!(parse(&format!("{number}e0")), wanted);
+            for (one, other) in [
+                (format!("{number}Mi"), (number << 20).to_string()),
+                (format!("{number}k"), format!("{number}000")),
+                (format!("{number}m"), format!("{number}e-3")),
+            ] {
+                prop_assert!(same(&one, &other), "{} {}", one, other);
+            }
+            // Rounded up: nobody gets less than was asked for.
+            let thousandths = parse(&format!("{number}m"));
+            prop_assert_eq!(thousandths, wanted.map(|n| n.div_ceil(1000)));
+        }
+    }
 
     #[test]
     fn reads_every_form() {

@@ -13,6 +13,13 @@ use thiserror::Error;
 /// Longest text accepted, in bytes.
 pub const MAX_DURATION_BYTES: usize = 32;
 
+/// Most digits of one number.
+const MAX_DIGITS: usize = 9;
+
+/// The longest duration that is written (31 years): what lasted longer is written as that, since the status must
+/// be written.
+const MAX_WRITTEN: Duration = Duration::from_secs(999_999_999);
+
 /// The same grammar as [`DurationText::parse`], as the CRD states it.
 pub const DURATION_PATTERN: &str = "^([0-9]{1,9}(ms|s|m|h))+$";
 
@@ -47,9 +54,9 @@ impl From<&str> for DurationText {
 }
 
 impl From<Duration> for DurationText {
-    /// The shortest exact text, in milliseconds when there is a fraction of a second.
+    /// The shortest exact text that [`DURATION_PATTERN`] allows, with milliseconds when there is a fraction of a second.
     fn from(duration: Duration) -> Self {
-        let millis = duration.as_millis();
+        let millis = duration.min(MAX_WRITTEN).as_millis();
         Self(match (millis % 1000, millis / 1000) {
             (0, seconds) if seconds > 0 && seconds.is_multiple_of(3600) => {
                 format!("{}h", seconds / 3600)
@@ -58,10 +65,14 @@ impl From<Duration> for DurationText {
                 format!("{}m", seconds / 60)
             }
             (0, seconds) => format!("{seconds}s"),
+            (rest, seconds) if seconds >= MAX_MILLIS_ALONE => format!("{seconds}s{rest}ms"),
             (_, _) => format!("{millis}ms"),
         })
     }
 }
+
+/// From so many seconds on, the number of milliseconds has more than [`MAX_DIGITS`] digits.
+const MAX_MILLIS_ALONE: u128 = 1_000_000;
 
 fn parse_terms(text: &str) -> Option<Duration> {
     if text.is_empty() || text.len() > MAX_DURATION_BYTES {
@@ -71,6 +82,9 @@ fn parse_terms(text: &str) -> Option<Duration> {
     let mut total_ms: u64 = 0;
     while !rest.is_empty() {
         let digits = rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+        if digits > MAX_DIGITS {
+            return None;
+        }
         let number: u64 = rest.get(..digits)?.parse().ok()?;
         let tail = &rest[digits..];
         let (unit_ms, after) = if let Some(after) = tail.strip_prefix("ms") {
@@ -104,7 +118,29 @@ impl JsonSchema for DurationText {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        /// What is refused here is told to the user; what is read cannot be beyond all bounds.
+        #[test]
+        fn any_text_is_read_or_refused(
+            text in prop_oneof!["\\PC{0,40}", "([0-9]{0,11}(ms|s|m|h|d|µs| )){0,6}"],
+        ) {
+            match DurationText(text.clone()).parse() {
+                Ok(duration) => prop_assert!(duration <= Duration::from_hours(16 * 999_999_999)),
+                Err(error) => prop_assert!(text.starts_with(&error.text)),
+            }
+        }
+
+        #[test]
+        fn what_is_written_is_read(millis in prop_oneof![any::<u64>(), 0_u64..2_000_000_000]) {
+            let duration = Duration::from_millis(millis);
+            let read = DurationText::from(duration).parse();
+            prop_assert_eq!(read, Ok(duration.min(MAX_WRITTEN)));
+        }
+    }
 
     #[test]
     fn reads_what_the_pattern_allows() {
@@ -133,6 +169,7 @@ mod tests {
             "1.5h",
             "1d",
             "1h ",
+            "1000000000s",
             "99999999999999999999h",
             "é",
         ] {
@@ -150,6 +187,9 @@ mod tests {
             (90_000, "90s"),
             (120_000, "2m"),
             (7_200_000, "2h"),
+            (999_999_999, "999999999ms"),
+            (1_000_000_001, "1000000s1ms"),
+            (u64::MAX, "999999999s"),
         ] {
             assert_eq!(DurationText::from(Duration::from_millis(millis)).0, text);
         }

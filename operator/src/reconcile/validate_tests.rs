@@ -1,4 +1,5 @@
 use k8s_openapi::ByteString;
+use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
@@ -277,12 +278,38 @@ fn a_missing_secret_is_no_mistake_of_the_spec() {
     }
 }
 
+/// A set with this rotate annotation.
+fn annotated(value: &str) -> RedisReplicaSet {
+    let mut object = set(json!({"storage": {"size": "8Gi"}}));
+    let annotation = (api::ROTATE_ANNOTATION.to_owned(), value.to_owned());
+    object.metadata.annotations = Some([annotation].into());
+    object
+}
+
+proptest! {
+    #[test]
+    fn any_rotate_annotation_is_a_request_or_a_mistake(
+        value in prop_oneof!["\\PC{0,40}", "(client|replication|all|al)[@ ]?\\PC{0,20}"],
+    ) {
+        let scope = value.split('@').next().unwrap();
+        let known = ["client", "replication", "all"].contains(&scope);
+        match rotation_request(&annotated(&value)) {
+            Ok(request) => {
+                prop_assert!(known);
+                prop_assert_eq!(request.map(|r| r.token), Some(value));
+            }
+            Err(mistake) => {
+                prop_assert!(!known);
+                prop_assert!(mistake.contains(api::ROTATE_ANNOTATION));
+            }
+        }
+    }
+}
+
 #[test]
 fn the_annotation_asks_for_a_rotation() {
     let ask = |value: &str| {
-        let mut object = set(json!({"storage": {"size": "8Gi"}}));
-        object.metadata.annotations =
-            Some([(api::ROTATE_ANNOTATION.to_owned(), value.to_owned())].into());
+        let object = annotated(value);
         let set = validate(&object, &References::default(), &defaults());
         let auth = set.expect("the rest goes on").auth;
         (auth.request.map(|r| r.scope), auth.request_mistake)

@@ -180,14 +180,23 @@ pub fn read_server_secret(found: &Secret) -> Result<ServerCredentials, DamagedSe
 const CLIENT_PREFIX: &str = "client-";
 const REPLICATION_PREFIX: &str = "replication-";
 
+/// More revisions than any set has seen; what comes after one can be counted for ever.
+const MAX_REVISION: i64 = 1 << 40;
+
+/// The revision that a key tells of, if it is one that [`server_secret`] writes: `client-01` beside `client-1` is a
+/// stranger's.
+fn revision(key: &str, prefix: &str) -> Option<i64> {
+    let digits = key.strip_prefix(prefix)?;
+    let revision = digits.parse().ok()?;
+    let is_ours = (0..=MAX_REVISION).contains(&revision) && revision.to_string() == digits;
+    is_ours.then_some(revision)
+}
+
 /// The two highest revisions of a credential, if the second follows on the first.
 fn read_ring(data: &BTreeMap<String, ByteString>, prefix: &str) -> Option<Ring> {
     let mut found: Vec<(i64, Password)> = data
         .iter()
-        .filter_map(|(key, value)| {
-            let revision = key.strip_prefix(prefix)?.parse().ok()?;
-            Some((revision, Password::check(&value.0).ok()?))
-        })
+        .filter_map(|(key, value)| Some((revision(key, prefix)?, Password::check(&value.0).ok()?)))
         .collect();
     found.sort_by_key(|(revision, _)| std::cmp::Reverse(*revision));
     let mut found = found.into_iter();

@@ -1,6 +1,7 @@
 use std::net::IpAddr;
 
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::{ByteString, api::core::v1::Secret};
+use proptest::prelude::*;
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -294,5 +295,94 @@ fn pods_hold_no_token_and_pass_the_restricted_profile() {
                 Some(vec!["ALL".to_owned()])
             );
         }
+    }
+}
+
+#[test]
+fn the_retention_of_volumes_is_as_specified() {
+    let policy = |storage: Value| {
+        let workload = build(&set(json!({"storage": storage})), 3).workload;
+        let policy = workload
+            .spec
+            .unwrap()
+            .persistent_volume_claim_retention_policy;
+        policy.map(|p| (p.when_deleted.unwrap(), p.when_scaled.unwrap()))
+    };
+    let both = |word: &str| Some((word.to_owned(), word.to_owned()));
+    assert_eq!(policy(json!({"size": "1Gi"})), both("Retain"));
+    for word in ["Retain", "Delete"] {
+        assert_eq!(
+            policy(json!({"size": "1Gi", "retention": word})),
+            both(word)
+        );
+    }
+    assert_eq!(policy(json!({"ephemeral": {}})), None);
+}
+
+/// A password that a user may choose.
+fn password() -> impl Strategy<Value = Password> {
+    "[!-~é漢]{1,40}".prop_map(|text| Password::check(text.as_bytes()).unwrap())
+}
+
+fn ring() -> impl Strategy<Value = Ring> {
+    let previous = proptest::option::of(password());
+    (1_i64..1 << 40, password(), previous).prop_map(|(revision, newest, previous)| Ring {
+        revision,
+        newest,
+        previous,
+    })
+}
+
+proptest! {
+    #[test]
+    fn credentials_are_read_from_the_secret_that_they_were_written_to(
+        client in ring(), replication in ring(), control_token in password(),
+    ) {
+        let credentials = ServerCredentials { client, replication, control_token };
+        let secret = secrets::server_secret(&smallest(), &credentials);
+        prop_assert_eq!(read_server_secret(&secret), Ok(credentials));
+    }
+
+    #[test]
+    fn a_secret_that_others_wrote_into_is_read_or_refused(
+        strange in proptest::collection::btree_map(
+            prop_oneof![
+                "(client|replication)-[-+0]?[0-9]{0,20}",
+                "control-token",
+                "[-._a-zA-Z0-9]{0,20}",
+            ],
+            proptest::collection::vec(any::<u8>(), 0..40),
+            0..6,
+        ),
+    ) {
+        let mut secret = secrets::server_secret(&smallest(), &credentials());
+        let data = secret.data.get_or_insert_default();
+        data.extend(strange.into_iter().map(|(key, value)| (key, ByteString(value))));
+        if let Ok(read) = read_server_secret(&secret) {
+            for revision in [read.client.revision, read.replication.revision] {
+                let end = format!("-{revision}");
+                let mut keys = secret.data.iter().flat_map(|data| data.keys());
+                prop_assert!(keys.any(|key| key.ends_with(&end)));
+                prop_assert!(revision.checked_add(1).is_some() && revision >= 0);
+            }
+        }
+        // Without the rest, too.
+        secret.data = None;
+        prop_assert!(read_server_secret(&secret).is_err());
+    }
+}
+
+#[test]
+fn a_key_that_only_looks_like_a_revision_is_nobodys() {
+    for stray in [
+        "client-02",
+        "client-+3",
+        "client--1",
+        "client-9223372036854775807",
+    ] {
+        let mut secret = secrets::server_secret(&smallest(), &credentials());
+        let data = secret.data.get_or_insert_default();
+        data.insert(stray.to_owned(), ByteString(b"stray".to_vec()));
+        assert_eq!(read_server_secret(&secret), Ok(credentials()), "{stray}");
     }
 }
