@@ -376,23 +376,29 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn whoever_writes_second_does_not_act() {
+    async fn whoever_writes_second_stops_at_once() {
         let (stored, start) = (Stored::default(), Instant::now());
-        let mut first = Operator::new("a", &stored).await;
-        assert_eq!(first.turn(start).await, Holding::Leader);
-        // The version that it read is not the present one any more when it writes.
-        let mut second = Operator::new("b", &stored).await;
-        second.elector.api = {
-            let stored = Arc::clone(&stored);
-            let server = Server::start(move |request| match request.method.as_str() {
-                "GET" => missing(),
-                _ => answer(&stored, request),
-            });
-            Api::namespaced(server.await.client(), "redfleet-system")
-        };
-        assert_eq!(second.turn(start).await, Holding::Standby);
-        assert!(!second.gate.may_act(start));
-        assert_eq!(spec(&stored)["holderIdentity"], "a");
+        let mut operator = Operator::new("a", &stored).await;
+        assert_eq!(operator.turn(start).await, Holding::Leader);
+        // Another writes between its reading and its writing.
+        let read = stored.lock().unwrap().clone().unwrap();
+        {
+            let mut stored = stored.lock().unwrap();
+            let lease = stored.as_mut().unwrap();
+            lease["metadata"]["resourceVersion"] = json!("2");
+            lease["spec"]["holderIdentity"] = json!("b");
+        }
+        let shared = Arc::clone(&stored);
+        let server = Server::start(move |request| match request.method.as_str() {
+            "GET" => (200, read.clone()),
+            _ => answer(&shared, request),
+        })
+        .await;
+        operator.elector.api = Api::namespaced(server.client(), "redfleet-system");
+        let now = start + RETRY_PERIOD;
+        assert_eq!(operator.turn(now).await, Holding::Standby);
+        assert!(!operator.gate.may_act(now));
+        assert_eq!(spec(&stored)["holderIdentity"], "b");
     }
 
     #[tokio::test]
