@@ -77,7 +77,7 @@ mod tests {
         fn any_text_is_a_quantity_or_none(
             text in prop_oneof![
                 "\\PC{0,40}",
-                "[0-9.]{0,26}[KMGTPEkmun]?i?",
+                "[0-9]{0,26}(\\.[0-9]{0,3})?([KMGTPE]i|[kMGTPEmun])?",
                 "[0-9]{1,24}[eE][-+]?[0-9]{0,12}",
             ],
         ) {
