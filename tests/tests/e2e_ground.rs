@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{Node, PersistentVolume, PersistentVolumeClaim, Pod};
 use kube::Api;
@@ -190,6 +190,45 @@ async fn power_failure_keeps_the_volume() -> anyhow::Result<()> {
     namespace.delete().await
 }
 
+/// A node that is frozen, one without its cable, and one without a kubelet, seen from another.
+async fn nodes_that_stand_still(
+    cluster: &Cluster,
+    namespace: &Namespace,
+    client: &Pod,
+) -> anyhow::Result<()> {
+    let mut elsewhere = None;
+    for name in ["ground-0", "ground-1", "ground-2"] {
+        let pod = namespace.pod(name).await?;
+        if pod_node(&pod)? != pod_node(client)? {
+            elsewhere = Some((name, pod));
+        }
+    }
+    let (name, pod) = elsewhere.context("no pod on another node")?;
+    let (node, address) = (pod_node(&pod)?.to_owned(), pod_ip(&pod)?.to_owned());
+    let is_silent = || async { fetch(namespace, &address, 8080).await.is_err() };
+
+    cluster.node_freeze(&node).await?;
+    ensure!(is_silent().await, "a frozen node answered");
+    cluster.node_thaw(&node).await?;
+    answers(namespace, &address, 8080, name).await?;
+
+    cluster.cable_out(&node).await?;
+    ensure!(is_silent().await, "a node without a cable answered");
+    cluster.cable_in(&node).await?;
+    answers(namespace, &address, 8080, name).await?;
+
+    cluster.kubelet_down(&node).await?;
+    answers(namespace, &address, 8080, name).await?;
+    namespace.delete_pod(name, Deletion::Graceful).await?;
+    cluster.kubelet_up(&node).await?;
+    wait_until("the kubelet to let the pod go", MINUTE, || async {
+        let now = namespace.pod(name).await?;
+        Ok((now.metadata.uid != pod.metadata.uid).then_some(()))
+    })
+    .await?;
+    namespace.pod_ready(name, MINUTE).await.map(drop)
+}
+
 #[tokio::test]
 #[ignore = "needs a cluster: tests/cluster/with-cluster.sh"]
 async fn processes_packets_and_the_api_server() -> anyhow::Result<()> {
@@ -222,6 +261,8 @@ async fn processes_packets_and_the_api_server() -> anyhow::Result<()> {
     );
     cluster.heal().await?;
     answers(&namespace, &address, 8080, "ground-0").await?;
+
+    nodes_that_stand_still(&cluster, &namespace, &client).await?;
 
     cluster.signal(&server, Signal::Kill).await?;
     wait_until("the container to be restarted", MINUTE, || async {

@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use redfleet_operator::api::v1alpha1::FailoverReason;
 use redfleet_tests::apiserver::repository;
-use redfleet_tests::cluster::{Cluster, Deletion, pod_node};
+use redfleet_tests::cluster::{Cluster, Deletion};
 use redfleet_tests::replicaset::{MINUTE, SECOND, Set, operator_at_work, pod_uids, route_services};
 use redfleet_tests::wait::wait_until;
 use redfleet_tests::writer::{Connection, Connections};
@@ -29,7 +29,14 @@ async fn five_members_and_three_again_without_the_master_moving_away() -> anyhow
         .await?;
     set.until("five voters", MINUTE * 2, |s| s.voters.len() == 5)
         .await?;
-    set.ready(MINUTE * 2).await?;
+    let five = set.ready(MINUTE * 2).await?;
+    let zone = |ordinal: usize| five.members[ordinal].zone.clone();
+    let mut in_zones: BTreeMap<Option<String>, usize> = BTreeMap::new();
+    (0..5).for_each(|ordinal| *in_zones.entry(zone(ordinal)).or_default() += 1);
+    ensure!(
+        in_zones.len() == 3 && in_zones.values().all(|count| *count <= 2),
+        "five voters are not spread over three zones: {in_zones:?}"
+    );
     set.namespace
         .kubectl(&["scale", "rrs/orders", "--replicas=3"])
         .await?;
@@ -279,65 +286,6 @@ async fn follow_rollout(
         Ok((order.len() == before.len()).then(|| order.clone()))
     })
     .await
-}
-
-#[tokio::test]
-#[ignore = "needs a cluster: tests/cluster/with-cluster.sh"]
-async fn a_drained_zone_is_named_and_the_spread_comes_back() -> anyhow::Result<()> {
-    let cluster = Cluster::connect().await?;
-    let set = Set::create(
-        &cluster,
-        "zones",
-        "  replicas: 3\n  storage: {ephemeral: {}}\n",
-    )
-    .await?;
-    let satisfied = |s: &redfleet_operator::api::RedisReplicaSetStatus| {
-        s.conditions
-            .iter()
-            .any(|c| c.type_ == "PlacementSatisfied" && c.status == "True")
-    };
-    set.until("a spread over three zones", MINUTE, satisfied)
-        .await?;
-    let status = set.status().await?;
-    let replica = status
-        .members
-        .iter()
-        .find(|m| Some(&m.name) != status.master.as_ref())
-        .context("a replica")?;
-    let pod = set.namespace.pod(&replica.name).await?;
-    let node = pod_node(&pod)?.to_owned();
-    cluster
-        .kubectl(&[
-            "drain",
-            &node,
-            "--ignore-daemonsets",
-            "--delete-emptydir-data",
-            "--force",
-            "--timeout=50s",
-        ])
-        .await?;
-    let status = set
-        .until("the condition to name the crowd", MINUTE, |s| {
-            s.conditions.iter().any(|c| {
-                c.type_ == "PlacementSatisfied"
-                    && c.status == "False"
-                    && c.message.contains("topology.kubernetes.io/zone=")
-            })
-        })
-        .await?;
-    let condition = status
-        .conditions
-        .iter()
-        .find(|c| c.type_ == "PlacementSatisfied");
-    println!(
-        "DRAINED {node}: {}",
-        condition.map(|c| c.message.as_str()).unwrap_or_default()
-    );
-    cluster.kubectl(&["uncordon", &node]).await?;
-    set.until("the spread to come back", MINUTE * 2, satisfied)
-        .await?;
-    set.ready(MINUTE * 2).await?;
-    set.namespace.delete().await
 }
 
 #[tokio::test]

@@ -1,8 +1,11 @@
 //! What users do to a set that works, and what they get wrong. All of it beside each other: nothing here breaks a node, the
 //! network or the operators.
+//!
+//! Tests run in the order of their names: the longest are in `auth`, and `zones` has the cluster to itself.
 
+mod auth;
 mod changes;
 mod mistakes;
-mod passwords;
+mod zones;
 
 const SPEC: &str = "  replicas: 3\n  storage: {size: 100Mi}\n";
