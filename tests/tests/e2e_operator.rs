@@ -78,7 +78,8 @@ fn operator_memory() -> Vec<u64> {
         .collect()
 }
 
-/// Waits until no other set exists, and until the operators have written nothing for a while.
+/// Waits until no other set exists, and until nobody has written anything for a while: neither the operators nor Kubernetes,
+/// which goes on tidying up the namespaces of earlier tests when their sets are gone.
 async fn all_is_quiet(cluster: &Cluster, namespace: &Namespace) -> anyhow::Result<()> {
     wait_until("other tests' sets to be gone", MINUTE * 2, || async {
         let all = cluster.kubectl(&["get", "rrs", "-A", "-o", "name"]).await?;
@@ -86,16 +87,16 @@ async fn all_is_quiet(cluster: &Cluster, namespace: &Namespace) -> anyhow::Resul
     })
     .await?;
     wait_until("the set to come to rest", MINUTE, || async {
-        let before = (
-            counted_by_operators(cluster).await?,
-            versions(namespace).await?,
-        );
+        let look = || async {
+            anyhow::Ok((
+                counted_by_operators(cluster).await?,
+                counted_by_the_api_server(cluster).await?,
+                versions(namespace).await?,
+            ))
+        };
+        let before = look().await?;
         tokio::time::sleep(Duration::from_secs(5)).await;
-        let after = (
-            counted_by_operators(cluster).await?,
-            versions(namespace).await?,
-        );
-        Ok((before == after).then_some(()))
+        Ok((before == look().await?).then_some(()))
     })
     .await
 }

@@ -170,21 +170,17 @@ async fn terminating_is_no_obstacle(set: &Set, away: &str) -> anyhow::Result<()>
         pod.metadata.deletion_timestamp.is_some(),
         "the pod of a node that is off cannot be gone"
     );
-    let status = set.status().await?;
-    let says = |kind: &str, truth: &str| {
-        let mut conditions = status.conditions.iter();
-        conditions.any(|c| c.type_ == kind && c.status == truth && c.message.contains(away))
-    };
-    let serves = status.conditions.iter();
-    let serves = serves
-        .clone()
-        .any(|c| c.type_ == "Available" && c.status == "True");
-    ensure!(
-        serves && says("Ready", "False") && says("QuorumHealthy", "False"),
-        "with {away} Terminating: {:?}",
-        status.conditions
-    );
-    Ok(())
+    set.until("the conditions to name who is missing", MINUTE, |status| {
+        let says = |kind: &str, truth: &str, word: &str| {
+            let mut conditions = status.conditions.iter();
+            conditions.any(|c| c.type_ == kind && c.status == truth && c.message.contains(word))
+        };
+        says("Available", "True", "serves")
+            && says("Ready", "False", away)
+            && says("QuorumHealthy", "False", away)
+    })
+    .await
+    .map(drop)
 }
 
 /// Two that were killed are not sure of their end, and the third, which may know more, is away: nobody leads before it is back.
@@ -216,8 +212,8 @@ async fn killed_while_one_is_away(set: &Set) -> anyhow::Result<()> {
     })
     .await?;
     let term = set.status().await?.term;
-    // Longer than the pause between two elections that failed for another reason.
-    tokio::time::sleep(SECOND * 10).await;
+    // A window in which nothing may happen: longer than any election that takes place.
+    tokio::time::sleep(SECOND * 3).await;
     ensure!(
         set.status().await?.term == term,
         "somebody leads without {away}"
