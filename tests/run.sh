@@ -18,7 +18,7 @@ cargo build --locked -q --workspace --all-targets
 # for them takes as long as compiling it.
 bulk=$(mktemp) half=$(mktemp) nodes=$(mktemp); trap 'rm -f "$bulk" "$half" "$nodes"' EXIT
 some_tests() { RUST_TEST_THREADS=${RUST_TEST_THREADS:-4} cargo test --locked -q --workspace --no-fail-fast "$@"; }
-nice cargo test --locked -q --workspace --test replication_with_peers -- with_peers:: >"$bulk" 2>&1 & bulk_pid=$!
+RUST_TEST_THREADS=3 nice cargo test --locked -q --workspace --test replication_with_peers -- with_peers:: >"$bulk" 2>&1 & bulk_pid=$!
 some_tests --test '[m-z]*' -- --skip with_peers:: >"$half" 2>&1 & half_pid=$!
 failed=0
 some_tests --lib --bins --test '[a-l]*' || failed=$?
@@ -27,6 +27,6 @@ say "replication with peers"; wait "$bulk_pid" || failed=$?; cat "$bulk"
 [ "$failed" = 0 ] || die "tests failed"
 
 say "three nodes"
-tests/cluster/with-cluster.sh cargo test --locked --no-fail-fast --workspace --test 'e2e_*' -- --ignored --test-threads=4 --nocapture 2>&1 |
+tests/cluster/with-cluster.sh cargo test --locked --no-fail-fast --workspace --test 'e2e_*' -- --ignored --test-threads=3 --nocapture 2>&1 |
   tee "$nodes" || { say "what failed:"; grep -A4 -E '^Error: | panicked at |\.\.\. FAILED$' "$nodes" >&2; die "tests on three nodes failed"; }
 say "all tests passed"

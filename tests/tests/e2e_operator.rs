@@ -103,7 +103,7 @@ async fn all_is_quiet(cluster: &Cluster, namespace: &Namespace) -> anyhow::Resul
 
 #[tokio::test]
 #[ignore = "needs a cluster: tests/cluster/with-cluster.sh"]
-async fn the_api_is_left_alone_while_nothing_changes() -> anyhow::Result<()> {
+async fn an_idle_set_leaves_the_api_alone() -> anyhow::Result<()> {
     let cluster = Cluster::connect().await?;
     let set = Set::create(&cluster, "idle", SPEC).await?;
     for window in 1..=WINDOWS {
@@ -330,7 +330,7 @@ const PHASES: [RotationPhase; 3] = [
 
 #[tokio::test]
 #[ignore = "needs a cluster: tests/cluster/with-cluster.sh"]
-async fn a_rotation_goes_on_wherever_the_operators_were_killed() -> anyhow::Result<()> {
+async fn rotations_go_on_wherever_the_operators_were_killed() -> anyhow::Result<()> {
     let cluster = Cluster::connect().await?;
     let spec = format!("{SPEC}  auth: {{overlap: 2s}}\n");
     let set = Set::create(&cluster, "cut", &spec).await?;
