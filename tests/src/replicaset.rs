@@ -352,6 +352,22 @@ impl Set {
         connection.with_context(|| format!("{member} refuses the published password"))
     }
 
+    /// Waits until a member says that this directive has this value.
+    pub async fn directive(
+        &self,
+        member: &str,
+        directive: &str,
+        value: &str,
+    ) -> anyhow::Result<()> {
+        let what = format!("{directive} to be {value} on {member}");
+        wait_until(&what, MINUTE, || async {
+            let mut connection = self.connect(member).await?;
+            let answer = connection.call(&["CONFIG", "GET", directive]).await?;
+            Ok((answer == [directive, value]).then_some(()))
+        })
+        .await
+    }
+
     /// Numbers that were acknowledged to a writer and that the master does not hold.
     pub async fn missing(&self, account: &Account) -> anyhow::Result<Vec<u64>> {
         let master = self.status().await?.master.context("no master")?;

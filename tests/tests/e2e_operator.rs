@@ -15,7 +15,7 @@ use redfleet_tests::replicaset::{
     route_services, versions,
 };
 use redfleet_tests::wait::wait_until;
-use redfleet_tests::writer::{Connection, Connections};
+use redfleet_tests::writer::Connections;
 
 const SPEC: &str = "  replicas: 3\n  storage: {size: 100Mi}\n";
 /// How long an idle set is watched: an idle hour, scaled down. Longer than every resync but the slowest, which only reads.
@@ -234,13 +234,8 @@ async fn the_operator_is_upgraded_removed_and_back_and_sets_stay() -> anyhow::Re
     let live = format!("{SPEC}  config: {{repl-backlog-size: 64mb}}\n");
     set.apply(&live).await?;
     set.ready(MINUTE).await?;
-    wait_until("the new operator to take the set over", MINUTE, || async {
-        let address = set.member(&master).await?;
-        let mut c = Connection::open(address, &set.password().await?).await?;
-        let answer = c.call(&["CONFIG", "GET", "repl-backlog-size"]).await?;
-        Ok(answer.contains(&"67108864".to_owned()).then_some(()))
-    })
-    .await?;
+    set.directive(&master, "repl-backlog-size", "67108864")
+        .await?;
     ensure!(pod_uids(&set).await? == uids, "a pod was replaced");
     ensure!(set.object().await?.metadata.uid == uid);
     ensure!(set.status().await?.master.as_ref() == Some(&master));

@@ -167,12 +167,8 @@ async fn configuration_is_live_and_an_image_rolls_with_partial_syncs_only() -> a
     let live = format!("{SPEC}  config: {{repl-backlog-size: 64mb}}\n");
     set.apply(&live).await?;
     for member in ["orders-0", "orders-1", "orders-2"] {
-        wait_until("the directive on every member", MINUTE, || async {
-            let mut c = Connection::open(set.member(member).await?, &set.password().await?).await?;
-            let answer = c.call(&["CONFIG", "GET", "repl-backlog-size"]).await?;
-            Ok(answer.contains(&"67108864".to_owned()).then_some(()))
-        })
-        .await?;
+        set.directive(member, "repl-backlog-size", "67108864")
+            .await?;
     }
     let wrong = live.replace("{repl", "{no-such-thing: \"1\", repl");
     set.apply(&wrong).await?;

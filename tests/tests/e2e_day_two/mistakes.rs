@@ -6,7 +6,6 @@ use redfleet_tests::cluster::{Cluster, Deletion, Namespace};
 use redfleet_tests::faults::Signal;
 use redfleet_tests::replicaset::{MINUTE, Set, operator_at_work, pod_uids};
 use redfleet_tests::wait::wait_until;
-use redfleet_tests::writer::Connection;
 
 /// Waits until a condition is as wanted and its message holds these words.
 async fn says(
@@ -171,13 +170,7 @@ async fn restarted_for_a_directive(set: &Set) -> anyhow::Result<()> {
     let before = pod_uids(set).await?;
     set.apply(&format!("{ONE}  config: {{tcp-backlog: \"128\"}}\n"))
         .await?;
-    wait_until("the directive to be in force", MINUTE, || async {
-        let address = set.member("born-0").await?;
-        let mut c = Connection::open(address, &set.password().await?).await?;
-        let answer = c.call(&["CONFIG", "GET", "tcp-backlog"]).await?;
-        Ok((answer == ["tcp-backlog", "128"]).then_some(()))
-    })
-    .await?;
+    set.directive("born-0", "tcp-backlog", "128").await?;
     ensure!(pod_uids(set).await? != before, "no pod was replaced");
     set.ready(MINUTE).await.map(drop)
 }
