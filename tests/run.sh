@@ -13,20 +13,20 @@ tests/cluster/build.sh >/dev/null                # the API server that some test
 
 say "functions, golden scripts, processes, real peers, API server"
 cargo build --locked -q --workspace --all-targets
-# More at once than there are processors, in two halves of the alphabet: most tests wait for the processes that they started.
+# More at once than there are processors, in two halves side by side: most tests wait for the processes that they started.
 # The time that they leave is for those that copy and compare much data. No crate has tests in its documentation: looking
 # for them takes as long as compiling it.
 bulk=$(mktemp) half=$(mktemp) nodes=$(mktemp); trap 'rm -f "$bulk" "$half" "$nodes"' EXIT
-some_tests() { RUST_TEST_THREADS=${RUST_TEST_THREADS:-4} cargo test --locked -q --workspace --no-fail-fast "$@"; }
-RUST_TEST_THREADS=3 nice cargo test --locked -q --workspace --test replication_with_peers -- with_peers:: >"$bulk" 2>&1 & bulk_pid=$!
-some_tests --test '[m-z]*' -- --skip with_peers:: >"$half" 2>&1 & half_pid=$!
+some_tests() { cargo test --locked -q --workspace --no-fail-fast "$@"; }
+RUST_TEST_THREADS=3 nice cargo test --locked -q --workspace --test processes -- with_peers:: >"$bulk" 2>&1 & bulk_pid=$!
+RUST_TEST_THREADS=6 some_tests --test 'p*' -- --skip with_peers:: >"$half" 2>&1 & half_pid=$!
 failed=0
-some_tests --lib --bins --test '[a-l]*' || failed=$?
-say "tests from m to z"; wait "$half_pid" || failed=$?; cat "$half"
+RUST_TEST_THREADS=4 some_tests --lib --bins --test '[!p]*' || failed=$?
+say "processes"; wait "$half_pid" || failed=$?; cat "$half"
 say "replication with peers"; wait "$bulk_pid" || failed=$?; cat "$bulk"
 [ "$failed" = 0 ] || die "tests failed"
 
 say "three nodes"
-tests/cluster/with-cluster.sh cargo test --locked --no-fail-fast --workspace --test 'e2e_*' -- --ignored --test-threads=3 --nocapture 2>&1 |
+tests/cluster/with-cluster.sh cargo test --locked --no-fail-fast --workspace --test e2e -- --ignored --test-threads=3 --nocapture 2>&1 |
   tee "$nodes" || { say "what failed:"; grep -A4 -E '^Error: | panicked at |\.\.\. FAILED$' "$nodes" >&2; die "tests on three nodes failed"; }
 say "all tests passed"

@@ -1,7 +1,7 @@
 #!/bin/bash
 # with-cluster.sh CMD… : runs CMD with a cluster, and takes the cluster away afterwards.
 #
-#   tests/cluster/with-cluster.sh cargo test --workspace --test 'e2e_*' -- --ignored --test-threads=3
+#   tests/cluster/with-cluster.sh cargo test --workspace --test e2e -- --ignored --test-threads=3
 #
 # Sealed, so any number may run side by side (2.5 GB of memory each).
 # With KUBECONFIG set CMD simply runs against that cluster. CMD sees:

@@ -1,4 +1,4 @@
-//! A real API server without nodes: etcd and `kube-apiserver` of one test process, for the `api_*` tests.
+//! A real API server without nodes: etcd and `kube-apiserver` of one test process, for the `api` tests.
 //!
 //! Schemas, CEL rules, server-side apply, subresources and RBAC are the real thing; no controllers run, so nothing
 //! makes pods and nothing collects garbage. Ready in about three seconds, 400 MB. Both processes die with the thread that

@@ -1,6 +1,6 @@
 //! The Kubernetes cluster under test: connection, namespaces, `kubectl`, pods.
 //!
-//! Called by the `api_*` and `e2e_*` tests. The cluster is the one `KUBECONFIG` names: usually the three nodes that
+//! Called by the `api` and `e2e` tests. The cluster is the one `KUBECONFIG` names: usually the three nodes that
 //! `tests/cluster/with-cluster.sh` makes around the test, but any other will do. What breaks it is in [`crate::faults`].
 //! Each test works in a namespace of its own. One that touches more than that has the cluster to itself; the others may run
 //! beside each other, as far as `--test-threads` lets them.

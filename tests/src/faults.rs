@@ -1,6 +1,6 @@
 //! Breaking a test cluster: processes, nodes, cables, packets, the API server.
 //!
-//! Called by `e2e_*` tests on a cluster of `tests/cluster/with-cluster.sh`; on any other cluster these fail with the reason
+//! Called by `e2e` tests on a cluster of `tests/cluster/with-cluster.sh`; on any other cluster these fail with the reason
 //! (ask [`Cluster::can_be_broken`] first). Each is one call of `tests/cluster/fault.sh` and has happened when it returns.
 //! `mend`, which [`Cluster::connect`] calls, undoes them all.
 

@@ -1,6 +1,6 @@
 //! The product on a test cluster: the operator installed by its charts, and sets made through it.
 //!
-//! Used by the `e2e_*` tests of sets. The operator is installed once by each program of tests and stays.
+//! Used by the `e2e` tests of sets. The operator is installed once and stays.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};

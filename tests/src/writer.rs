@@ -1,6 +1,6 @@
 //! A client that writes all the time and remembers what was acknowledged: what a fault costs its users.
 //!
-//! Used by the `e2e_*` tests. It knows nothing of Kubernetes: it writes to one address, the Service of the master, with a
+//! Used by the `e2e` tests. It knows nothing of Kubernetes: it writes to one address, the Service of the master, with a
 //! time limit of its own on everything, connects anew after every error and never repeats a write whose answer is unknown.
 
 use std::collections::BTreeSet;

@@ -2,7 +2,7 @@
 //!
 //! Specs on top, handlers below in the same order. The data structure is
 //! `keyspace::types::hash::Hash`; propagation is the request itself, except HINCRBYFLOAT, whose
-//! effect is an HSET. Tests against a real Redis are in `tests/tests/diff_hash.rs`.
+//! effect is an HSET. Tests against a real Redis are in `tests/tests/processes/diff/hash.rs`.
 
 use resp::{Args, ReplyWriter, Version};
 

@@ -2,7 +2,7 @@
 //!
 //! Specs on top, handlers below in the same order. The data structure is
 //! `keyspace::types::list::List`; propagation is the request itself, except LMPOP, whose effect is
-//! an LPOP or RPOP. Tests against a real Redis are in `tests/tests/diff_list.rs`.
+//! an LPOP or RPOP. Tests against a real Redis are in `tests/tests/processes/diff/list.rs`.
 
 use resp::Args;
 

@@ -2,7 +2,7 @@
 //!
 //! Specs on top, handlers below in the same order. The data structure is
 //! `keyspace::types::set::Set`; propagation is the request itself, except SPOP, whose effect is an
-//! SREM of what chance chose, or a DEL. Tests against a real Redis are in `tests/tests/diff_set.rs`.
+//! SREM of what chance chose, or a DEL. Tests against a real Redis are in `tests/tests/processes/diff/set.rs`.
 
 use resp::Args;
 

@@ -1,7 +1,7 @@
 //! Strings: GET, SET, INCR, APPEND and their kin.
 //!
 //! The model of a family file: specs on top, handlers below in the same order, tests against a real
-//! Redis in `tests/diff_*`.
+//! Redis in `tests/tests/processes/diff`.
 
 use resp::{Args, ReplyWriter};
 

@@ -4,7 +4,7 @@
 //! removing, popping), `range.rs` (everything that walks a range), `lookup.rs` (one member, scans,
 //! random members) and `algebra.rs` (unions, intersections, differences). The data structure is
 //! `keyspace::types::sorted_set::SortedSet`. Tests against a real Redis are in
-//! `tests/tests/diff_sorted_set.rs`.
+//! `tests/tests/processes/diff/sorted_set.rs`.
 
 mod algebra;
 mod bounds;

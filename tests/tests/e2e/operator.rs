@@ -17,7 +17,8 @@ use redfleet_tests::replicaset::{
 use redfleet_tests::wait::wait_until;
 use redfleet_tests::writer::Connections;
 
-const SPEC: &str = "  replicas: 3\n  storage: {size: 100Mi}\n";
+use crate::SPEC;
+
 /// How long an idle set is watched: an idle hour, scaled down. Longer than every resync but the slowest, which only reads.
 const WATCHED: Duration = Duration::from_secs(30);
 /// How often it is watched again because something did happen meanwhile.

@@ -8,5 +8,3 @@ mod network;
 mod operators;
 mod processes;
 mod scene;
-
-const SPEC: &str = "  replicas: 3\n  storage: {size: 100Mi}\n";

@@ -7,5 +7,3 @@ mod auth;
 mod changes;
 mod mistakes;
 mod zones;
-
-const SPEC: &str = "  replicas: 3\n  storage: {size: 100Mi}\n";

@@ -13,7 +13,7 @@ use redfleet_tests::replicaset::{
 use redfleet_tests::wait::wait_until;
 use redfleet_tests::writer::Connections;
 
-use super::SPEC;
+use crate::SPEC;
 
 #[tokio::test]
 #[ignore = "needs a cluster: tests/cluster/with-cluster.sh"]

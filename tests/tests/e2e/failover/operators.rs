@@ -11,8 +11,8 @@ use redfleet_tests::faults::Signal;
 use redfleet_tests::replicaset::{MINUTE, SYSTEM, Set, operator_at_work};
 use redfleet_tests::wait::wait_until;
 
-use super::SPEC;
 use super::scene::{Loss, Scene, at_peace_again};
+use crate::SPEC;
 
 async fn scale_operators(cluster: &Cluster, replicas: &str) -> anyhow::Result<()> {
     let count = format!("--replicas={replicas}");

@@ -10,8 +10,8 @@ use redfleet_tests::replicaset::{MINUTE, SECOND, Set};
 use redfleet_tests::wait::wait_until;
 use redfleet_tests::writer::Connection;
 
-use super::SPEC;
 use super::scene::{Loss, Operators, Scene, at_peace_again, follows, one_master};
+use crate::SPEC;
 
 async fn killed(set: &Set, operators: Operators) -> anyhow::Result<()> {
     let scene = Scene::begin(set).await?;

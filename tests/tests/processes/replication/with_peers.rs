@@ -9,7 +9,7 @@ use redfleet_tests::{
     servers::{Program, Server, eventually},
 };
 
-use crate::links::{SYNC_DEADLINE, ask_for_snapshot, caught_up, counter, offset};
+use super::links::{SYNC_DEADLINE, ask_for_snapshot, caught_up, counter, offset};
 
 /// Bytes of the large dataset.
 const LARGE_BYTES: usize = 100_000_000;

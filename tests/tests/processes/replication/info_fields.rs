@@ -10,7 +10,7 @@ use redfleet_tests::{
 };
 use redis::Value;
 
-use crate::links::{SYNC_DEADLINE, caught_up};
+use super::links::{SYNC_DEADLINE, caught_up};
 
 /// Fields that Redis has not: the number of replicas by its newer name, and why there is no link.
 const OURS: [&str; 2] = ["connected_replicas", "master_link_error"];

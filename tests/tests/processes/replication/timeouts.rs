@@ -8,7 +8,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use redfleet_tests::servers::{Program, Server, eventually};
 
-use crate::links::{ask_for_snapshot, caught_up, counter};
+use super::links::{ask_for_snapshot, caught_up, counter};
 
 /// Longest wait for what a timeout of two seconds must bring: much less than the default of sixty.
 const DEADLINE: Duration = Duration::from_secs(30);

@@ -9,8 +9,8 @@ use redfleet_tests::replicaset::{MINUTE, SECOND, Set, route_services};
 use redfleet_tests::wait::wait_until;
 use redfleet_tests::writer::Connections;
 
-use super::SPEC;
 use super::scene::{Loss, Scene, at_peace_again, follows, one_master};
+use crate::SPEC;
 
 /// The old master lives on without anybody, and is not one any more when it is back.
 async fn cable_pulled(set: &Set) -> anyhow::Result<()> {

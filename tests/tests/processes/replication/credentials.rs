@@ -5,7 +5,7 @@ use redfleet_tests::{
     servers::{Program, Server, eventually},
 };
 
-use crate::links::{SYNC_DEADLINE, equal_offsets};
+use super::links::{SYNC_DEADLINE, equal_offsets};
 
 /// A user and a password that the master refuses together, and why it would not do to confuse them.
 const REFUSED: [(&str, &str, &str); 3] = [

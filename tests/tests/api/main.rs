@@ -1,0 +1,4 @@
+//! What a real API server makes of our definitions and charts.
+
+mod chart;
+mod crd;
