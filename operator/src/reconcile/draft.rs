@@ -72,16 +72,6 @@ impl RingDraft {
         }
     }
 
-    /// The ring in which `newest` follows on the newest of `ring`, which is still accepted.
-    #[must_use]
-    pub fn after(ring: &Ring, newest: NewPassword) -> Self {
-        Self {
-            revision: ring.revision.saturating_add(1),
-            newest,
-            previous: Some(ring.newest.clone()),
-        }
-    }
-
     fn made(self, generate: impl FnOnce() -> Password) -> Ring {
         Ring {
             revision: self.revision,

@@ -63,9 +63,20 @@ pub enum Answer {
     Silent,
 }
 
+/// Who logs in with a credential.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum User {
+    /// Clients.
+    Clients,
+    /// The members, to their master.
+    Members,
+}
+
 /// Everything a decision needs.
 #[derive(Clone, Debug)]
 pub struct Facts<'a> {
+    /// Whose credential it is.
+    pub user: User,
     /// Present time.
     pub now: Timestamp,
     /// Whether a rotation is asked for.
@@ -163,6 +174,13 @@ pub fn next(state: &State, facts: &Facts<'_>) -> Next {
         // Whoever reads the user's Secret logs in with what it says now, and would be refused until the overlap is over.
         // The older of the two old passwords goes: nobody reads it any more.
         Phase::Overlapping | Phase::Retiring if facts.trigger == Trigger::SourceChanged => {
+            begin(state, facts)
+        }
+        // No less so while a member that cannot be asked holds the rotation back, for hours maybe. Members are another matter:
+        // they show the old password until all have confirmed, and dropping it would cut them off from their master.
+        Phase::Adding | Phase::Switching
+            if (facts.trigger, facts.user) == (Trigger::SourceChanged, User::Clients) =>
+        {
             begin(state, facts)
         }
         Phase::Adding => when_all(state, facts, Effect::None, Phase::Switching),
@@ -265,6 +283,7 @@ mod tests {
 
     fn facts(now: Timestamp, trigger: Trigger, reports: &[Report]) -> Facts<'_> {
         Facts {
+            user: User::Members,
             now,
             trigger,
             reports,
@@ -383,22 +402,26 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_that_changes_again_is_followed_when_members_accept_what_it_said_before() {
+    fn a_secret_that_changes_again_is_followed_when_nobody_shows_what_it_said_before_the_last() {
         let r = reports([Confirmed, Silent, Confirmed]);
-        for phase in GOING_ON {
+        for (user, phase) in [User::Clients, User::Members]
+            .into_iter()
+            .flat_map(|user| GOING_ON.map(|phase| (user, phase)))
+        {
             let mut state = State {
                 phase,
                 revision: 2,
                 since: at(0),
             };
-            let f = facts(at(1), Trigger::SourceChanged, &r);
-            match phase {
-                Phase::Overlapping | Phase::Retiring => {
+            let mut f = facts(at(1), Trigger::SourceChanged, &r);
+            f.user = user;
+            match (user, phase) {
+                (User::Members, Phase::Adding | Phase::Switching) => {
+                    waits(&state, &f);
+                }
+                (User::Clients | User::Members, _) => {
                     assert_eq!(advance(&mut state, &f), Effect::AddNew);
                     assert_eq!((state.phase, state.revision), (Phase::Adding, 3));
-                }
-                Phase::Adding | Phase::Switching | Phase::Settled => {
-                    waits(&state, &f);
                 }
             }
         }

@@ -17,7 +17,8 @@
 //!
 //! Invariants: pure, no clock (time is an argument); a phase ends only when every member has
 //! confirmed what the phase wants, so a member that cannot be reached holds the rotation back and
-//! never loses a login; the whole progress is the [`credential::State`] kept in the set's status,
+//! never loses a login (but a password of the user's that follows on another begins the next
+//! rotation at once); the whole progress is the [`credential::State`] kept in the set's status,
 //! so any operator continues anywhere; every effect is safe to repeat.
 //!
 //! Not done here: certificates, which come with TLS; waiting for sessions that logged in with the

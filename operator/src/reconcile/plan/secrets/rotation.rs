@@ -21,7 +21,7 @@ use crate::{
     resources::secrets::{Ring, ServerCredentials, client_secret, replication_secret},
     rollout::order::Duty,
     rotation::credential::{
-        Answer, Effect, Facts, Next, Phase, Report, State, Trigger, next, wake_after, wanted,
+        Answer, Effect, Facts, Next, Phase, Report, State, Trigger, User, next, wake_after, wanted,
     },
     set::{CredentialSource, Password, RotationScope, SecretProblem, ValidatedSet},
 };
@@ -147,6 +147,10 @@ impl<'a> Rotation<'a> {
     fn move_on(&self, plan: &mut SecretsPlan, changes: &mut Changes, reports: &[Report]) {
         let (trigger, cause) = self.trigger();
         let facts = Facts {
+            user: match self.kind {
+                CredentialKind::Client => User::Clients,
+                CredentialKind::Replication => User::Members,
+            },
             now: self.observed.now,
             trigger,
             reports,
@@ -231,7 +235,11 @@ impl<'a> Rotation<'a> {
                         NewPassword::Generated
                     }
                 };
-                *changes.draft.ring(self.kind) = RingDraft::after(self.ring, password);
+                *changes.draft.ring(self.kind) = RingDraft {
+                    revision: self.ring.revision.saturating_add(1),
+                    newest: password,
+                    previous: Some(self.read_last().clone()),
+                };
                 changes
                     .reasons
                     .push(format!("rotation {} of {whose} begins", to.revision));
@@ -252,6 +260,23 @@ impl<'a> Rotation<'a> {
                     to.revision.saturating_sub(1)
                 ));
             }
+        }
+    }
+
+    /// The password that was to be read last, which is still accepted beside the one that comes. A generated one is read once
+    /// all members accept it; one of the user's was in a Secret before the operator knew it.
+    fn read_last(&self) -> &Password {
+        let generated = match self.status.cause {
+            Some(RotationCause::Timer | RotationCause::Requested) => true,
+            Some(RotationCause::SecretChanged | RotationCause::SecretLost) | None => false,
+        };
+        match self.state.phase {
+            Phase::Adding | Phase::Switching if generated => self.ring.oldest(),
+            Phase::Adding
+            | Phase::Switching
+            | Phase::Settled
+            | Phase::Overlapping
+            | Phase::Retiring => &self.ring.newest,
         }
     }
 

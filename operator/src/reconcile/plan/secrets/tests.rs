@@ -138,8 +138,8 @@ struct Cluster {
     made: u32,
     now: Timestamp,
     rule: Rule,
-    /// The replication password in the Secret that `replicationSecretName` names.
-    given: Option<&'static str>,
+    /// The passwords in the Secrets of the user's that the spec names.
+    given: BTreeMap<CredentialKind, &'static str>,
     /// A member that cannot be asked.
     away: Option<&'static str>,
     /// For nobody to be called.
@@ -149,16 +149,26 @@ struct Cluster {
 impl Cluster {
     /// A set whose first credentials are settled.
     fn settled() -> Self {
-        Self::settled_with(json!({"overlap": "1m"}), None)
+        let cluster = Self::settled_with(json!({"overlap": "1m"}), BTreeMap::new());
+        cluster.published_is("g1");
+        cluster
     }
 
     /// As [`Self::settled`], with a replication password of the user's.
     fn settled_with_given(password: &'static str) -> Self {
         let auth = json!({"overlap": "1m", "replicationSecretName": "mine"});
-        Self::settled_with(auth, Some(password))
+        let cluster = Self::settled_with(auth, [(CredentialKind::Replication, password)].into());
+        cluster.published_is("g1");
+        cluster
     }
 
-    fn settled_with(auth: Value, given: Option<&'static str>) -> Self {
+    /// As [`Self::settled`], with a clients' password of the user's.
+    fn settled_with_clients(password: &'static str) -> Self {
+        let auth = json!({"overlap": "1m", "clientSecretName": "theirs"});
+        Self::settled_with(auth, [(CredentialKind::Client, password)].into())
+    }
+
+    fn settled_with(auth: Value, given: BTreeMap<CredentialKind, &'static str>) -> Self {
         let spec = json!({"replicas": MEMBERS, "storage": {"ephemeral": {}}, "auth": auth});
         let mut object = object(&spec);
         object.status = Some(RedisReplicaSetStatus::default());
@@ -177,7 +187,6 @@ impl Cluster {
             remote: Remote::new(ADDRESS, 1, "token").unwrap(),
         };
         cluster.run(|_| Cut::Nowhere);
-        cluster.published_is("g1");
         cluster
     }
 
@@ -193,12 +202,13 @@ impl Cluster {
                 ..Secret::default()
             }
         };
+        let referenced = |kind| match self.given.get(&kind) {
+            Some(given) => ReferencedSecret::Found(Box::new(secret(given))),
+            None => ReferencedSecret::Missing,
+        };
         References {
-            client: ReferencedSecret::Missing,
-            replication: match self.given {
-                Some(given) => ReferencedSecret::Found(Box::new(secret(given))),
-                None => ReferencedSecret::Missing,
-            },
+            client: referenced(CredentialKind::Client),
+            replication: referenced(CredentialKind::Replication),
         }
     }
 
@@ -427,7 +437,9 @@ impl Cluster {
             if self.rule == Rule::Clients && kind == CredentialKind::Replication {
                 continue;
             }
-            let Some(published) = self.published(kind) else {
+            // What was published before the user gave a password nobody reads any more.
+            let published = self.published(kind);
+            let Some(published) = published.filter(|_| !self.given.contains_key(&kind)) else {
                 continue;
             };
             for (name, server) in &self.servers {
@@ -451,6 +463,37 @@ impl Cluster {
         }
     }
 
+    /// The user writes a Secret that the spec names.
+    fn give(&mut self, kind: CredentialKind, password: &'static str) {
+        self.given.insert(kind, password);
+    }
+
+    /// Looks until there is nothing to do but to wait.
+    fn rest(&mut self) {
+        for _ in 0..MAX_LOOKS {
+            self.start_servers();
+            let (_, steps) = self.look();
+            if steps.is_empty() {
+                return;
+            }
+            for step in steps {
+                assert!(self.perform(step));
+                self.check();
+            }
+        }
+        panic!("it does not rest: {:?}", self.status().rotation);
+    }
+
+    /// That every member that can be asked accepts these passwords of clients and no other.
+    fn accepted_by_all_there(&self, passwords: &[&str]) {
+        let wanted: BTreeSet<String> = passwords.iter().map(|p| (*p).to_owned()).collect();
+        for (name, server) in &self.servers {
+            if self.away != Some(name) {
+                assert_eq!(server.accepts["default"], wanted, "{name}");
+            }
+        }
+    }
+
     fn request(&mut self, scope: &str) {
         let annotations = self.object.metadata.annotations.get_or_insert_default();
         annotations.insert("redfleet.dev/rotate".to_owned(), format!("{scope}@1"));
@@ -468,14 +511,10 @@ impl Cluster {
         let credentials = self.credentials().unwrap();
         for kind in CredentialKind::ALL {
             let newest = kind.ring(&credentials).newest.expose();
-            match (kind, self.given) {
-                // Nobody publishes what the user gave.
-                (CredentialKind::Replication, Some(given)) => {
-                    assert_eq!((newest, self.published(kind)), (given, None));
-                }
-                (CredentialKind::Client | CredentialKind::Replication, _) => {
-                    assert_eq!(self.published(kind).unwrap().expose(), newest);
-                }
+            match self.given.get(&kind) {
+                // What was published before the user gave one stays as it was.
+                Some(given) => assert_eq!(newest, *given),
+                None => assert_eq!(self.published(kind).unwrap().expose(), newest),
             }
             for server in self.servers.values() {
                 assert_eq!(
@@ -739,7 +778,7 @@ async fn a_replication_password_of_the_users_rotates_whenever_its_secret_changes
     let changed = || {
         let mut cluster = Cluster::settled_with_given("mine-1");
         cluster.ended(1, 1);
-        cluster.given = Some("mine-2");
+        cluster.give(CredentialKind::Replication, "mine-2");
         cluster
     };
     let steps = changed().run(|_| Cut::Nowhere);
@@ -755,7 +794,7 @@ async fn a_replication_password_of_the_users_rotates_whenever_its_secret_changes
 #[tokio::test]
 async fn a_lost_replication_secret_of_the_users_changes_no_password() {
     let mut cluster = Cluster::settled_with_given("mine-1");
-    cluster.given = None;
+    cluster.given.clear();
     let (plan, steps) = cluster.look();
     assert!(steps.is_empty(), "{steps:?}");
     let problem = plan.secrets.problem.unwrap();
@@ -763,7 +802,7 @@ async fn a_lost_replication_secret_of_the_users_changes_no_password() {
         problem.starts_with("spec.auth.replicationSecretName: Secret mine: it does not exist"),
         "{problem}"
     );
-    cluster.given = Some("mine-1");
+    cluster.give(CredentialKind::Replication, "mine-1");
     cluster.ended(1, 1);
 }
 
@@ -800,4 +839,41 @@ async fn a_rotation_tells_the_others_and_waits_for_a_member_that_is_away() {
         cluster.run(|_| Cut::Nowhere);
         cluster.ended(client, replication);
     }
+}
+
+#[tokio::test]
+async fn what_clients_read_is_accepted_though_it_changes_twice_while_a_member_is_away() {
+    for phase in [RotationPhase::Adding, RotationPhase::Switching] {
+        let mut cluster = Cluster::settled_with_clients("a");
+        cluster.give(CredentialKind::Client, "b");
+        while cluster.status().rotation.client.phase != phase {
+            let (_, steps) = cluster.look();
+            assert!(cluster.perform(steps[0].clone()));
+        }
+        cluster.away = Some("orders-2");
+        cluster.rest();
+        assert_eq!(cluster.status().rotation.client.phase, phase);
+        cluster.accepted_by_all_there(&["a", "b"]);
+        cluster.give(CredentialKind::Client, "c");
+        cluster.rest();
+        cluster.accepted_by_all_there(&["b", "c"]);
+        cluster.away = None;
+        cluster.run(|_| Cut::Nowhere);
+        cluster.ended(3, 1);
+    }
+}
+
+#[tokio::test]
+async fn a_generated_password_that_nobody_has_read_yields_to_the_one_that_clients_have() {
+    let (mut cluster, ..) = asked("client");
+    cluster.away = Some("orders-2");
+    cluster.rest();
+    cluster.published_is("g1");
+    cluster.object.spec.auth.client_secret_name = Some("theirs".to_owned());
+    cluster.give(CredentialKind::Client, "a");
+    cluster.rest();
+    cluster.accepted_by_all_there(&["a", "g1"]);
+    cluster.away = None;
+    cluster.run(|_| Cut::Nowhere);
+    cluster.ended(3, 1);
 }
