@@ -1,4 +1,4 @@
-//! Performs the steps of a plan in order; stops at the first failure.
+//! Performs the steps of a plan in order; stops at the first failure, but for what must not wait, see [`Step::goes_on_after`].
 //!
 //! Called after `plan`. Before each step it asks again whether this process is still the acting
 //! operator. Objects are written by server-side apply with one field manager; what is decided goes
@@ -22,14 +22,13 @@ use kube::{
 };
 use serde_json::{Value, json};
 use tokio::time::timeout;
-use tracing::info;
+use tracing::{debug, info};
 
 use super::{
     diff::{self, Change},
     draft::CredentialsDraft,
     error::Error,
     observe::{ConfigAnswer, Cure, Observed, RefusedDirective},
-    plan::Plan,
     step::{Child, CredentialKind, Planned, Step},
 };
 use crate::{
@@ -48,17 +47,23 @@ use crate::{
 /// Random bytes of a generated password: 32 characters, 192 bits.
 const PASSWORD_BYTES: usize = 24;
 
-/// Performs the steps of `plan`; returns how many were done.
-///
-/// # Errors
-/// The first failure, with the number of steps done before it.
-pub async fn apply(
+/// What came of the steps of a plan.
+#[derive(Debug)]
+pub struct Applied<'a> {
+    /// Those that were done.
+    pub done: Vec<&'a Planned>,
+    /// Why not all of them: the first failure.
+    pub failure: Option<Error>,
+}
+
+/// Performs `steps`.
+pub async fn apply<'a>(
     operator: &Operator,
     key: &SetKey,
     set: &ValidatedSet,
     observed: &Observed,
-    plan: &Plan,
-) -> Result<usize, (usize, Error)> {
+    steps: &'a [Planned],
+) -> Applied<'a> {
     let applier = Applier {
         operator,
         context: &operator.context,
@@ -66,16 +71,29 @@ pub async fn apply(
         set,
         observed,
     };
-    for (done, planned) in plan.steps.iter().enumerate() {
-        if !operator.context.may_act() {
-            return Err((done, Error::NotActing));
+    let mut done = Vec::new();
+    let mut failed: Option<(&Step, Error)> = None;
+    for planned in steps {
+        let step = &planned.step;
+        if failed.as_ref().is_some_and(|(f, _)| !step.goes_on_after(f)) {
+            continue;
         }
-        info!(set = %key, step = planned.step.name(), why = planned.why, "step");
-        if let Err(error) = Box::pin(applier.perform(planned)).await {
-            return Err((done, error));
+        if !operator.context.may_act() {
+            let failure = Some(Error::NotActing);
+            return Applied { done, failure };
+        }
+        info!(set = %key, step = step.name(), why = planned.why, "step");
+        match (Box::pin(applier.perform(planned)).await, &failed) {
+            (Ok(()), _) => done.push(planned),
+            (Err(error), None) => failed = Some((step, error)),
+            (Err(error), Some(_)) => {
+                debug!(set = %key, %error, "a second failure");
+                break;
+            }
         }
     }
-    Ok(plan.steps.len())
+    let failure = failed.map(|(_, error)| error);
+    Applied { done, failure }
 }
 
 struct Applier<'a> {
@@ -424,5 +442,72 @@ fn resource(kind: &str) -> ApiResource {
         "NetworkPolicy" => ApiResource::erase::<NetworkPolicy>(&()),
         "PodDisruptionBudget" => ApiResource::erase::<PodDisruptionBudget>(&()),
         _ => ApiResource::erase::<Secret>(&()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use control::proto;
+
+    use super::*;
+    use crate::{
+        reconcile::{plan::tests::World, step},
+        testing::{self, member},
+    };
+
+    fn planned(step: Step) -> Planned {
+        let why = "the test says so".to_owned();
+        Planned { step, why }
+    }
+
+    #[tokio::test]
+    async fn passwords_are_pushed_though_a_child_is_refused() {
+        for kind in ["StatefulSet", "Secret"] {
+            let api = testing::Api::start(|_| testing::refused(422)).await;
+            let (context, _writers) = testing::context(api.client());
+            let soon = Instant::now() + Duration::from_secs(60);
+            context.gate.open_until(soon);
+            let (operator, _news) = Operator::new(context);
+            let mut world = World::new(&json!({"storage": {"size": "1Gi"}}), 2);
+            let state = member::state(proto::Role::Master, 1);
+            let (member, view) = member::Member::start("orders-0", state).await;
+            let members = &mut world.observed.view.members;
+            members.insert("orders-0".to_owned(), view);
+            let refused = Child {
+                kind,
+                name: "orders".to_owned(),
+                object: json!({"metadata": {"name": "orders"}}),
+                change: Change::Wanted,
+            };
+            let steps = [
+                Step::Apply(Box::new(refused)),
+                Step::PushCredentials {
+                    member: "orders-0".to_owned(),
+                    request: step::Credentials(proto::SetCredentialsRequest::default()),
+                },
+                Step::DeletePod {
+                    member: "orders-0".to_owned(),
+                    uid: "pod".to_owned(),
+                },
+            ]
+            .map(planned);
+            let key = SetKey {
+                namespace: "shop".to_owned(),
+                name: "orders".to_owned(),
+            };
+            let set = world.set();
+            let applied = apply(&operator, &key, &set, &world.observed, &steps).await;
+            let told = applied.failure.unwrap().to_string();
+            assert!(
+                told.starts_with(&format!("applying {kind} orders")),
+                "{told}"
+            );
+            let pushed = kind == "StatefulSet";
+            assert_eq!(applied.done.len(), usize::from(pushed));
+            assert_eq!(member.calls().contains(&"set credentials"), pushed);
+            assert_eq!(api.methods(), ["PATCH"], "no pod is deleted");
+        }
     }
 }

@@ -26,7 +26,10 @@ use crate::{
     status::findings::{Failure, findings, invalid},
 };
 use error::Error;
+use observe::Observed;
+use plan::Passwords;
 use report::{Outcome, report};
+use validate::InvalidSpec;
 
 /// How soon a set is looked at again although nothing happened, to find what no watch told.
 pub const RESYNC: Duration = Duration::from_secs(300);
@@ -53,31 +56,11 @@ pub async fn reconcile(operator: &Operator, key: &SetKey) -> Result<Duration, Er
     let defaults = &context.settings.defaults;
     let set = match validate::validate(&observed.set, &observed.references, defaults) {
         Ok(set) => set,
-        Err(error) => {
-            let findings = invalid(&error, &observed.view);
-            let outcome = Outcome {
-                observed: &observed,
-                plan: None,
-                findings,
-                done: 0,
-                failure: None,
-            };
-            report(context, key, &outcome).await?;
-            return Ok(RESYNC);
-        }
+        Err(error) => return with_mistakes(operator, key, &observed, &error).await,
     };
     let plan = plan::plan(&set, &observed);
-    let applied = apply::apply(operator, key, &set, &observed, &plan).await;
-    let (done, failure, resync) = match applied {
-        Ok(done) => (done, None, next_look(&plan)),
-        Err((_, Error::NotActing)) => return Err(Error::NotActing),
-        // No failure: a cache was behind, or somebody was faster.
-        Err((done, Error::Decision(TermError::Overtaken(why)))) => {
-            debug!(set = %key, why, "planning again");
-            (done, None, OVERTAKEN_RESYNC)
-        }
-        Err((done, error)) => (done, Some(error), RESYNC),
-    };
+    let applied = apply::apply(operator, key, &set, &observed, &plan.steps).await;
+    let (failure, resync) = ended(key, applied.failure, plan.wake_after)?;
     let told = failure.as_ref().map(|error| match error {
         Error::NameTaken { .. } => Failure::NameTaken(error.to_string()),
         Error::Api { .. }
@@ -93,18 +76,60 @@ pub async fn reconcile(operator: &Operator, key: &SetKey) -> Result<Duration, Er
         observed: &observed,
         plan: Some(&plan),
         findings,
-        done,
+        done: applied.done,
         failure: failure.as_ref(),
     };
     report(context, key, &outcome).await?;
+    failure.map_or(Ok(resync), Err)
+}
+
+/// A set whose spec cannot be followed: what runs goes on running with passwords that clients can read.
+async fn with_mistakes(
+    operator: &Operator,
+    key: &SetKey,
+    observed: &Observed,
+    mistakes: &InvalidSpec,
+) -> Result<Duration, Error> {
+    let context = &operator.context;
+    let defaults = &context.settings.defaults;
+    let set = validate::tolerate_with(&observed.set, &observed.references, defaults);
+    let plan = if mistakes.spares_passwords() {
+        plan::passwords(&set, observed)
+    } else {
+        Passwords::default()
+    };
+    let applied = apply::apply(operator, key, &set, observed, &plan.steps).await;
+    let (failure, resync) = ended(key, applied.failure, plan.wake_after)?;
+    let outcome = Outcome {
+        observed,
+        plan: None,
+        findings: invalid(mistakes, &observed.view),
+        done: applied.done,
+        failure: failure.as_ref(),
+    };
+    report(context, key, &outcome).await?;
+    failure.map_or(Ok(resync), Err)
+}
+
+/// What is left of a failure, and when to look again.
+fn ended(
+    key: &SetKey,
+    failure: Option<Error>,
+    wake_after: Option<Duration>,
+) -> Result<(Option<Error>, Duration), Error> {
     match failure {
-        Some(error) => Err(error),
-        None => Ok(resync),
+        None => Ok((None, next_look(wake_after))),
+        Some(Error::NotActing) => Err(Error::NotActing),
+        // No failure: a cache was behind, or somebody was faster.
+        Some(Error::Decision(TermError::Overtaken(why))) => {
+            debug!(set = %key, why, "planning again");
+            Ok((None, OVERTAKEN_RESYNC))
+        }
+        Some(error) => Ok((Some(error), RESYNC)),
     }
 }
 
-fn next_look(plan: &plan::Plan) -> Duration {
+fn next_look(wake_after: Option<Duration>) -> Duration {
     // A little later than due, so that the due time has passed for certain.
-    plan.wake_after
-        .map_or(RESYNC, |due| RESYNC.min(due + Duration::from_millis(100)))
+    wake_after.map_or(RESYNC, |due| RESYNC.min(due + Duration::from_millis(100)))
 }

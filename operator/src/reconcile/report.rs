@@ -46,8 +46,8 @@ pub struct Outcome<'a> {
     pub plan: Option<&'a Plan>,
     /// What it means.
     pub findings: Vec<Finding>,
-    /// How many steps were done.
-    pub done: usize,
+    /// The steps that were done.
+    pub done: Vec<&'a Planned>,
     /// Why not all of them.
     pub failure: Option<&'a Error>,
 }
@@ -213,12 +213,7 @@ async fn events(
     after: &[Condition],
     outcome: &Outcome<'_>,
 ) {
-    let steps = outcome.plan.map(|p| p.steps.as_slice()).unwrap_or_default();
-    let mut told: Vec<Event> = steps
-        .iter()
-        .take(outcome.done)
-        .filter_map(step_event)
-        .collect();
+    let mut told: Vec<Event> = outcome.done.iter().filter_map(|p| step_event(p)).collect();
     for condition in after {
         let old = before.iter().find(|c| c.type_ == condition.type_);
         if old.is_some_and(|c| c.status == condition.status && c.reason == condition.reason) {

@@ -201,6 +201,25 @@ impl fmt::Debug for Credentials {
 }
 
 impl Step {
+    /// Whether it is done although `failed` was not: passwords wait for nothing but Secrets. A StatefulSet that the API server
+    /// refuses may be refused until somebody corrects the spec, and meanwhile clients read a password that no member knows.
+    #[must_use]
+    pub fn goes_on_after(&self, failed: &Self) -> bool {
+        let concerns_passwords = match self {
+            Self::StoreCredentials { .. }
+            | Self::RecordRotation { .. }
+            | Self::PushCredentials { .. } => true,
+            Self::Apply(_)
+            | Self::PushConfig { .. }
+            | Self::SetVoters { .. }
+            | Self::SwitchOver { .. }
+            | Self::RecordRelocation(_)
+            | Self::DeletePod { .. }
+            | Self::LabelPod { .. } => false,
+        };
+        matches!(failed, Self::Apply(child) if child.kind != "Secret") && concerns_passwords
+    }
+
     /// A short name for logs and errors.
     #[must_use]
     pub fn name(&self) -> &'static str {

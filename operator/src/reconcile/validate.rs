@@ -94,15 +94,30 @@ pub fn validate(
     found.into_result(validated)
 }
 
+impl InvalidSpec {
+    /// Whether what the spec says about passwords can be followed all the same.
+    #[must_use]
+    pub fn spares_passwords(&self) -> bool {
+        let concerns = |mistake: &Mistake| {
+            mistake.field.starts_with("spec.auth") || mistake.field == "metadata.name"
+        };
+        !self.0.iter().any(concerns)
+    }
+}
+
 /// What the guard goes by: a mistake in a spec must not leave a running set without failover, so a field with one has its
 /// default here, and data are taken for such that must last.
 pub fn tolerate(set: &RedisReplicaSet, defaults: &Defaults) -> ValidatedSet {
-    read(
-        set,
-        &References::default(),
-        defaults,
-        &mut Findings::default(),
-    )
+    tolerate_with(set, &References::default(), defaults)
+}
+
+/// The same with the passwords in the Secrets that the spec refers to.
+pub fn tolerate_with(
+    set: &RedisReplicaSet,
+    references: &References,
+    defaults: &Defaults,
+) -> ValidatedSet {
+    read(set, references, defaults, &mut Findings::default())
 }
 
 fn read(

@@ -101,6 +101,33 @@ pub fn plan(set: &ValidatedSet, observed: &Observed) -> Plan {
     }
 }
 
+/// What is done for a set whose spec has mistakes elsewhere: a rotation that is due or under way.
+#[derive(Clone, Debug, Default)]
+pub struct Passwords {
+    /// The steps, in order.
+    pub steps: Vec<Planned>,
+    /// When time alone may change this plan.
+    pub wake_after: Option<Duration>,
+}
+
+/// The plan for the passwords alone. No new ones are made where there are none: a set that never could be built needs none.
+#[must_use]
+pub fn passwords(set: &ValidatedSet, observed: &Observed) -> Passwords {
+    let secrets = secrets::plan(set, observed, &facts(set, observed));
+    if set.activity == Activity::Paused || !secrets.ready {
+        return Passwords::default();
+    }
+    let published = secrets.published.iter().map(json);
+    let published = published.filter_map(|secret| child(observed, "Secret", secret));
+    let mut steps = secrets.store;
+    steps.extend(published);
+    steps.extend(secrets.push);
+    Passwords {
+        steps,
+        wake_after: secrets.wake_after,
+    }
+}
+
 /// Child objects that are not as they should be.
 fn children(
     config: &ConfigPlan,

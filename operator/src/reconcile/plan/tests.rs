@@ -20,7 +20,7 @@ use crate::{
         draft::{CredentialsDraft, NewPassword},
         observe::{ConfigAnswer, Credentials, Cure, RefusedDirective},
         step::CredentialKind,
-        validate::{Defaults, ReferencedSecret, References, validate},
+        validate::{Defaults, ReferencedSecret, References, tolerate_with, validate},
     },
     resources::secrets::{Ring, ServerCredentials, server_secret},
     rollout::order::Next as Rollout,
@@ -57,12 +57,12 @@ pub(in crate::reconcile) fn second(second: i64) -> Timestamp {
 }
 
 /// A set of one member that serves and has been told everything about generation `told`.
-struct World {
-    observed: Observed,
+pub(in crate::reconcile) struct World {
+    pub(in crate::reconcile) observed: Observed,
 }
 
 impl World {
-    fn new(spec: &Value, told: u64) -> Self {
+    pub(in crate::reconcile) fn new(spec: &Value, told: u64) -> Self {
         let set = object(spec);
         let ring = |text: &str| Ring::only(1, Password::new(text));
         let credentials = ServerCredentials {
@@ -125,7 +125,7 @@ impl World {
         world
     }
 
-    fn set(&self) -> ValidatedSet {
+    pub(in crate::reconcile) fn set(&self) -> ValidatedSet {
         check(&self.observed.set, &self.observed.references)
     }
 
@@ -396,6 +396,43 @@ fn changes_and_is_lost(field: &str, kind: CredentialKind, password: &str) {
             if *whose == kind && state.cause == Some(RotationCause::SecretChanged))
     };
     assert!(steps.iter().any(caused), "{steps:?}");
+}
+
+#[tokio::test]
+async fn a_mistake_elsewhere_in_the_spec_does_not_freeze_passwords() {
+    let secret = |password: &str| {
+        let encoded = serde_json::from_value(json!({
+            "data": {"password": k8s_openapi::ByteString(password.as_bytes().to_vec())},
+        }));
+        ReferencedSecret::Found(Box::new(encoded.unwrap()))
+    };
+    let defaults = Defaults {
+        server_image: "server:1".into(),
+    };
+    let cases = [
+        (json!({"resources": {"limits": {"memory": "much"}}}), true),
+        (json!({"paused": true, "replicas": 10}), false),
+    ];
+    for (mistake, goes_on) in cases {
+        let mut world = World::new(&with("auth", json!({"clientSecretName": "mine"})), 2);
+        let mut spec = with("auth", json!({"clientSecretName": "mine"}));
+        for (field, value) in mistake.as_object().unwrap() {
+            spec[field] = value.clone();
+        }
+        world.respecify(&spec);
+        world.observed.references.client = secret("changed");
+        let (set, references) = (&world.observed.set, &world.observed.references);
+        let mistakes = validate(set, references, &defaults).unwrap_err();
+        assert!(mistakes.spares_passwords());
+        let plan = passwords(&tolerate_with(set, references, &defaults), &world.observed);
+        let words: Vec<&str> = plan.steps.iter().map(|p| p.step.name()).collect();
+        let expected = ["store credentials", "record the rotation"];
+        assert_eq!(words == expected, goes_on, "{words:?}");
+        assert!(goes_on || words.is_empty(), "{words:?}");
+    }
+    let wrong = with("auth", json!({"overlap": "never"}));
+    let mistakes = validate(&object(&wrong), &References::default(), &defaults).unwrap_err();
+    assert!(!mistakes.spares_passwords());
 }
 
 #[tokio::test]
