@@ -76,7 +76,13 @@ pub fn plan(set: &ValidatedSet, observed: &Observed, members: &[MemberFacts]) ->
         plan.steps.push(Planned { step, why });
         return plan;
     }
-    if resize(&mut plan) == Settled::No || replace(&mut plan, observed) == Settled::No {
+    if resize(&mut plan) == Settled::No {
+        if may_cure(&plan, members) {
+            replace(&mut plan, observed);
+        }
+        return plan;
+    }
+    if replace(&mut plan, observed) == Settled::No {
         return plan;
     }
     if template == Template::InForce {
@@ -204,6 +210,26 @@ fn resize(plan: &mut ChangePlan) -> Settled {
             Settled::No
         }
         scaling::Next::Resign { .. } | scaling::Next::Wait { .. } => Settled::No,
+    }
+}
+
+/// Whether the rollout would replace a pod that cannot start while scaling waits: it may be the very member that is waited
+/// for, and takes nobody away.
+fn may_cure(plan: &ChangePlan, members: &[MemberFacts]) -> bool {
+    let cannot_start = |name: &str| {
+        let mut members = members.iter();
+        members.any(|m| m.name == name && m.health == Health::CannotStart)
+    };
+    match (&plan.scaling, &plan.rollout) {
+        (scaling::Next::Wait { .. }, order::Next::Replace { member, .. }) => cannot_start(member),
+        (
+            scaling::Next::Wait { .. }
+            | scaling::Next::Keep
+            | scaling::Next::Resize { .. }
+            | scaling::Next::SwitchOver { .. }
+            | scaling::Next::Resign { .. },
+            _,
+        ) => false,
     }
 }
 

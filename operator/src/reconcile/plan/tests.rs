@@ -29,6 +29,7 @@ use crate::{
 
 mod departing;
 mod relocation;
+mod stuck;
 
 pub(in crate::reconcile) fn object(spec: &Value) -> RedisReplicaSet {
     serde_json::from_value(json!({
