@@ -1,7 +1,10 @@
 //! Planned changes: whether the mastership may be handed to the one it is meant for.
 //!
 //! An order names both ends. Whoever repeats it, or made it from an old view, changes nothing by it; and a target that
-//! cannot take over now is refused with its reason, never replaced by another that nobody chose.
+//! cannot take over now is refused with its reason, never replaced by another that nobody chose. One that failed is not
+//! given again at once: each attempt may stop writes for a moment.
+
+use std::time::Duration;
 
 use replset::{MasterLink, Position, RoleKind, Vote};
 use thiserror::Error;
@@ -9,6 +12,11 @@ use thiserror::Error;
 /// How far a target may be behind when a handover begins, in bytes: what it must still receive is
 /// the pause that clients feel.
 pub const MAX_TARGET_LAG_BYTES: u64 = 1 << 20;
+
+/// Pause after an order that failed, the first one.
+const MIN_PAUSE_MS: u64 = 2_000;
+/// Longest pause after orders that failed; they are forgotten after another one.
+const MAX_PAUSE_MS: u64 = 120_000;
 
 /// From whom to whom the mastership shall go.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -104,6 +112,50 @@ pub enum Unfit {
     Behind,
 }
 
+/// The orders of a set that failed, as far as they still matter.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Failures {
+    targets: Vec<String>,
+    pause_ms: u64,
+    not_before_ms: u64,
+}
+
+/// What they mean for the next order.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Pause {
+    /// How long it has to wait.
+    pub left: Duration,
+    /// Targets that failed; who failed last comes last.
+    pub tried: Vec<String>,
+}
+
+impl Failures {
+    /// An order to this target failed now.
+    pub fn add(&mut self, target: &str, now_ms: u64) {
+        self.forget_old(now_ms);
+        self.targets.retain(|tried| tried != target);
+        self.targets.push(target.to_owned());
+        self.pause_ms = (self.pause_ms * 2).clamp(MIN_PAUSE_MS, MAX_PAUSE_MS);
+        self.not_before_ms = now_ms.saturating_add(self.pause_ms);
+    }
+
+    /// What they mean at this moment.
+    #[must_use]
+    pub fn pause(mut self, now_ms: u64) -> Pause {
+        self.forget_old(now_ms);
+        Pause {
+            left: Duration::from_millis(self.not_before_ms.saturating_sub(now_ms)),
+            tried: self.targets,
+        }
+    }
+
+    fn forget_old(&mut self, now_ms: u64) {
+        if now_ms > self.not_before_ms.saturating_add(MAX_PAUSE_MS) {
+            *self = Self::default();
+        }
+    }
+}
+
 /// What is left to do about `order` while `master` serves.
 ///
 /// # Errors
@@ -177,6 +229,28 @@ mod tests {
         assert_eq!(next(&order, None), Err(Refused::NoMaster));
         let stale = next(&order, Some("m-2")).unwrap_err();
         assert_eq!(stale.to_string(), "m-0 is master no more, m-2 is");
+    }
+
+    #[test]
+    fn orders_that_fail_are_given_less_and_less_often_and_to_others_first() {
+        let mut failures = Failures::default();
+        assert_eq!(failures.clone().pause(0), Pause::default());
+        let mut now_ms = 1_000;
+        let mut pauses = Vec::new();
+        for target in ["m-1", "m-2", "m-1", "m-1", "m-1", "m-1", "m-1", "m-1"] {
+            failures.add(target, now_ms);
+            let pause = failures.clone().pause(now_ms);
+            assert_eq!(pause.tried.last().map(String::as_str), Some(target));
+            pauses.push(pause.left.as_secs());
+            now_ms += u64::try_from(pause.left.as_millis()).unwrap();
+        }
+        assert_eq!(pauses, [2, 4, 8, 16, 32, 64, 120, 120]);
+        let due = failures.clone().pause(now_ms);
+        assert_eq!(
+            (due.left, due.tried),
+            (Duration::ZERO, vec!["m-2".into(), "m-1".into()])
+        );
+        assert_eq!(failures.pause(now_ms + MAX_PAUSE_MS + 1), Pause::default());
     }
 
     #[test]

@@ -107,6 +107,27 @@ pub enum NotSwitched {
     },
 }
 
+impl NotSwitched {
+    /// Whether writes may have been stopped for it: what is refused before is refused for nothing.
+    #[must_use]
+    pub fn may_have_been_felt(&self) -> bool {
+        match self {
+            Self::NotGuarded
+            | Self::Busy
+            | Self::Stopped
+            | Self::Abandoned
+            | Self::Refused(_)
+            | Self::NoAddress { .. }
+            | Self::Term(_) => false,
+            Self::TimedOut(_)
+            | Self::NoAnswer { .. }
+            | Self::Kept { .. }
+            | Self::NoSuccessor(_)
+            | Self::Another { .. } => true,
+        }
+    }
+}
+
 impl Guard {
     /// How long the order that waits has to wait yet. Writers feel a switchover until kube-proxy has passed it on, and
     /// in a rollout it comes right after the return of a replica: a moment later it costs them a second less.

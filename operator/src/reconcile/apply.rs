@@ -32,9 +32,13 @@ use super::{
     step::{Child, CredentialKind, Planned, Step},
 };
 use crate::{
-    api::{FIELD_MANAGER, RedisReplicaSet, names, v1alpha1::RotationState},
+    api::{
+        FIELD_MANAGER, RedisReplicaSet, names,
+        v1alpha1::{FailoverReason, RotationState},
+    },
     context::{API_TIMEOUT, Context, SetKey},
     controller::Operator,
+    failover::switchover::{Failures, Order},
     guard::term::{TermError, swap},
     members::remote::Remote,
     resources::{
@@ -147,9 +151,7 @@ impl Applier<'_> {
                 .await
             }
             Step::SwitchOver { order, reason } => {
-                let guards = &self.operator.guards;
-                let switched = guards.switch_over(self.key, order.clone(), *reason, &planned.why);
-                Ok(switched.await?)
+                self.switch_over(order, *reason, &planned.why).await
             }
             Step::RecordRelocation(relocation) => {
                 self.decide(|_| Ok(json!({"relocation": relocation}))).await
@@ -280,6 +282,24 @@ impl Applier<'_> {
             notes.config_answers.insert(member.to_owned(), answer);
         });
         Ok(())
+    }
+
+    async fn switch_over(
+        &self,
+        order: &Order,
+        reason: FailoverReason,
+        why: &str,
+    ) -> Result<(), Error> {
+        let guards = &self.operator.guards;
+        let switched = guards.switch_over(self.key, order.clone(), reason, why);
+        let result = switched.await;
+        let now_ms = self.context.now_ms();
+        self.operator.notes(self.key, |notes| match &result {
+            Ok(()) => notes.switchovers = Failures::default(),
+            Err(why) if why.may_have_been_felt() => notes.switchovers.add(&order.to, now_ms),
+            Err(_) => {}
+        });
+        Ok(result?)
     }
 
     async fn delete_pod(&self, member: &str, uid: &str) -> Result<(), Error> {

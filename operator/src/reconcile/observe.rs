@@ -25,6 +25,7 @@ use super::{
 use crate::{
     api::{RedisReplicaSet, names},
     context::{API_TIMEOUT, Context, SetKey, cached},
+    failover::switchover::{Failures, Pause},
     guard::view::View,
     resources::{
         belongs_to,
@@ -58,6 +59,8 @@ pub struct Observed {
     pub view: View,
     /// What members answered to their configuration.
     pub config_answers: BTreeMap<String, ConfigAnswer>,
+    /// What switchovers that failed mean for the next one.
+    pub switchovers: Pause,
     /// The wall clock.
     pub now: Timestamp,
 }
@@ -121,7 +124,7 @@ pub enum Cure {
     Correction,
 }
 
-/// What this process remembers of earlier reconciles. Losing it costs a repeated question, and if the
+/// What this process remembers of earlier reconciles. Losing it costs a repeated question or order, and if the
 /// Secret of the servers is lost too, the control connections until Kubernetes has brought members
 /// their new token.
 #[derive(Clone, Debug, Default)]
@@ -130,6 +133,8 @@ pub struct Notes {
     pub credentials: Option<Remembered>,
     /// What members answered to their configuration.
     pub config_answers: BTreeMap<String, ConfigAnswer>,
+    /// Switchovers that failed.
+    pub switchovers: Failures,
 }
 
 /// Credentials that this process saw.
@@ -183,6 +188,7 @@ pub async fn observe(
         nodes: BTreeMap::new(),
         view,
         config_answers: notes.config_answers,
+        switchovers: notes.switchovers.pause(context.now_ms()),
         now: context.wall(),
         set,
     };

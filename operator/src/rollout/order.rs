@@ -67,9 +67,9 @@ pub enum Next {
     },
 }
 
-/// The next step of the rollout.
+/// The next step of the rollout. Who was `tried` and did not take over comes after the others, who failed last comes last.
 #[must_use]
-pub fn next(members: &[Member]) -> Next {
+pub fn next(members: &[Member], tried: &[String]) -> Next {
     let outdated: Vec<&Member> = members.iter().filter(|m| !m.reasons.is_empty()).collect();
     if outdated.is_empty() {
         return Next::Done;
@@ -86,15 +86,16 @@ pub fn next(members: &[Member]) -> Next {
     let replica = outdated.iter().rev().find(|m| m.duty == Duty::Replica);
     match (replica, outdated.iter().find(|m| m.duty == Duty::Master)) {
         (Some(replica), _) => replace(replica),
-        (None, Some(master)) => hand_over(master, members),
+        (None, Some(master)) => hand_over(master, members, tried),
         (None, None) => Next::Done,
     }
 }
 
-fn hand_over(master: &Member, members: &[Member]) -> Next {
+fn hand_over(master: &Member, members: &[Member], tried: &[String]) -> Next {
     let successor = members
         .iter()
-        .find(|m| m.duty == Duty::Replica && m.reasons.is_empty());
+        .filter(|m| m.duty == Duty::Replica && m.reasons.is_empty())
+        .min_by_key(|m| tried.iter().position(|name| *name == m.name));
     match successor {
         Some(to) => Next::SwitchOver {
             from: master.name.clone(),
@@ -143,7 +144,11 @@ mod tests {
     }
 
     fn words(members: &[Member]) -> String {
-        match next(members) {
+        words_of(&next(members, &[]))
+    }
+
+    fn words_of(next: &Next) -> String {
+        match next {
             Next::Done => "done".into(),
             Next::Replace { member, .. } => format!("replace {member}"),
             Next::SwitchOver { from, to, .. } => format!("switch {from} -> {to}"),
@@ -184,6 +189,25 @@ mod tests {
                 .map(|(i, (outdated, duty))| member(&format!("m-{i}"), *outdated, *duty, InSync))
                 .collect();
             assert_eq!(words(&members), expected);
+        }
+    }
+
+    #[test]
+    fn who_did_not_take_over_is_tried_after_the_others() {
+        let members = [
+            member("m-0", true, Duty::Master, Health::InSync),
+            member("m-1", false, Duty::Replica, Health::InSync),
+            member("m-2", false, Duty::Replica, Health::InSync),
+        ];
+        let cases = [
+            (vec![], "switch m-0 -> m-1"),
+            (vec!["m-1"], "switch m-0 -> m-2"),
+            (vec!["m-1", "m-2"], "switch m-0 -> m-1"),
+            (vec!["m-2", "m-1"], "switch m-0 -> m-2"),
+        ];
+        for (tried, expected) in cases {
+            let tried: Vec<String> = tried.into_iter().map(str::to_owned).collect();
+            assert_eq!(words_of(&next(&members, &tried)), expected, "{tried:?}");
         }
     }
 

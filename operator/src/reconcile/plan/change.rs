@@ -3,6 +3,8 @@
 //! No pod is deleted before the StatefulSet makes its successor as wanted: it would come back from the
 //! old template and have to be replaced once more.
 
+use std::time::Duration;
+
 use super::{
     super::{
         observe::Observed,
@@ -13,7 +15,7 @@ use super::{
 };
 use crate::{
     api::{names, v1alpha1::FailoverReason},
-    failover::switchover::Order,
+    failover::switchover::{Order, Pause},
     placement::spread::Violation,
     resources,
     rollout::{
@@ -37,11 +39,40 @@ pub struct ChangePlan {
     pub rollout: order::Next,
     /// What is wrong with the places.
     pub violations: Vec<Violation>,
+    /// When time alone changes this plan.
+    pub wake_after: Option<Duration>,
 }
 
 /// The plan for number, template and places of the members.
 #[must_use]
 pub fn plan(set: &ValidatedSet, observed: &Observed, members: &[MemberFacts]) -> ChangePlan {
+    let mut plan = at_once(set, observed, members);
+    postpone(&mut plan, &observed.switchovers);
+    plan
+}
+
+/// A switchover waits for the end of the pause after one that failed.
+fn postpone(plan: &mut ChangePlan, pause: &Pause) {
+    let is_switchover = |planned: &Planned| matches!(planned.step, Step::SwitchOver { .. });
+    if pause.left.is_zero() || !plan.steps.iter().any(is_switchover) {
+        return;
+    }
+    plan.steps.retain(|planned| !is_switchover(planned));
+    plan.wake_after = Some(pause.left);
+    let why = match pause.tried.last() {
+        Some(last) => format!("{last} did not take over; there will be another attempt"),
+        None => "there will be another attempt to hand over".to_owned(),
+    };
+    if let scaling::Next::SwitchOver { .. } = plan.scaling {
+        plan.scaling = scaling::Next::Wait { why: why.clone() };
+    }
+    if let order::Next::SwitchOver { .. } = plan.rollout {
+        plan.rollout = order::Next::Wait { why };
+    }
+}
+
+/// The same, whatever failed before.
+fn at_once(set: &ValidatedSet, observed: &Observed, members: &[MemberFacts]) -> ChangePlan {
     let wanted = usize::try_from(set.replicas).unwrap_or_default();
     let present = observed.workload_replicas.unwrap_or(set.replicas);
     let existing = usize::try_from(present)
@@ -51,7 +82,7 @@ pub fn plan(set: &ValidatedSet, observed: &Observed, members: &[MemberFacts]) ->
     let status = observed.set.status.clone().unwrap_or_default();
     let scaling = scaling::next(&scalable, &status.voters, wanted);
     let template = template(set, observed);
-    let rollout = rollout(members, template);
+    let rollout = rollout(members, template, &observed.switchovers.tried);
     let violations = relocation::violations(set, observed, members);
     let mut plan = ChangePlan {
         steps: Vec::new(),
@@ -59,6 +90,7 @@ pub fn plan(set: &ValidatedSet, observed: &Observed, members: &[MemberFacts]) ->
         scaling,
         rollout,
         violations,
+        wake_after: None,
     };
     let voters = next_voters(
         &status.voters,
@@ -150,8 +182,9 @@ fn template(set: &ValidatedSet, observed: &Observed) -> Template {
 }
 
 /// What the rollout wants; a pod is taken away only when its successor will be as wanted.
-fn rollout(members: &[MemberFacts], template: Template) -> order::Next {
-    let next = order::next(&members.iter().map(replaceable).collect::<Vec<_>>());
+fn rollout(members: &[MemberFacts], template: Template, tried: &[String]) -> order::Next {
+    let members: Vec<order::Member> = members.iter().map(replaceable).collect();
+    let next = order::next(&members, tried);
     match (template, next) {
         (Template::Outdated, order::Next::Replace { .. } | order::Next::SwitchOver { .. }) => {
             let why = "the StatefulSet does not make the wanted pods yet".to_owned();

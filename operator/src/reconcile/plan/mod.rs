@@ -92,7 +92,11 @@ pub fn plan(set: &ValidatedSet, observed: &Observed) -> Plan {
         steps,
         members,
         voters: voters.unwrap_or_else(|| set.member_names()),
-        wake_after: secrets.wake_after,
+        wake_after: secrets
+            .wake_after
+            .into_iter()
+            .chain(change.wake_after)
+            .min(),
         secrets,
         scaling: change.scaling,
         rollout: change.rollout,

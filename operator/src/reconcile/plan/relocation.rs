@@ -135,7 +135,9 @@ fn move_member(
     } = next;
     let is_master = |m: &MemberFacts| m.name == *member && m.duty == Duty::Master;
     if members.iter().any(is_master) {
-        let target = members.iter().find(|m| m.duty == Duty::Replica);
+        let tried = |m: &&MemberFacts| observed.switchovers.tried.iter().position(|t| *t == m.name);
+        let replicas = members.iter().filter(|m| m.duty == Duty::Replica);
+        let target = replicas.min_by_key(tried);
         let switch_over = target.map(|target| Planned {
             step: Step::SwitchOver {
                 order: Order {

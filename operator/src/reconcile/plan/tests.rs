@@ -13,7 +13,10 @@ use crate::{
         RedisReplicaSet, RedisReplicaSetStatus,
         v1alpha1::{RotationCause, RotationPhase, RotationState},
     },
-    failover::health::{Line, Verdict},
+    failover::{
+        health::{Line, Verdict},
+        switchover::Pause,
+    },
     guard::view::{MemberView, View},
     members::remote::Remote,
     reconcile::{
@@ -83,6 +86,7 @@ impl World {
             nodes: BTreeMap::new(),
             view: View::default(),
             config_answers: BTreeMap::new(),
+            switchovers: Pause::default(),
             now: second(0),
         };
         let rotation = RotationState {

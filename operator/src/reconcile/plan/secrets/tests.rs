@@ -34,7 +34,10 @@ use super::{
 };
 use crate::{
     api::{RedisReplicaSet, RedisReplicaSetStatus, names, v1alpha1::RotationPhase},
-    failover::health::{Line, Verdict},
+    failover::{
+        health::{Line, Verdict},
+        switchover::Pause,
+    },
     guard::view::{MemberView, View},
     members::remote::Remote,
     resources::secrets::{
@@ -269,6 +272,7 @@ impl Cluster {
             nodes: BTreeMap::new(),
             view: self.view(),
             config_answers: BTreeMap::new(),
+            switchovers: Pause::default(),
             now: self.now,
         }
     }

@@ -66,8 +66,8 @@ async fn nobody_else_is_replaced() {
     }
 }
 
-#[tokio::test]
-async fn the_master_hands_over_to_nobody_while_a_replica_is_away() {
+/// A set whose replicas are replaced already, and whose master is not.
+fn half_way() -> World {
     let mut world = spread_out();
     let old = Arc::clone(&world.observed.pods["orders-0"]);
     let mut spec = three(&json!({}));
@@ -83,9 +83,32 @@ async fn the_master_hands_over_to_nobody_while_a_replica_is_away() {
         world.put(member, node, &format!("second-of-{member}"));
     }
     world.observed.pods.insert("orders-0".into(), old);
+    world
+}
+
+#[tokio::test]
+async fn the_master_hands_over_to_nobody_while_a_replica_is_away() {
+    let mut world = half_way();
     assert_eq!(world.moves(), ["switch over to orders-1"]);
     world.lose("orders-2");
     assert_eq!(world.moves(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_handover_that_failed_is_tried_with_another_after_a_pause() {
+    let mut world = half_way();
+    let pause = |left| Pause {
+        left: Duration::from_secs(left),
+        tried: vec!["orders-1".into()],
+    };
+    world.observed.switchovers = pause(2);
+    assert_eq!(world.moves(), Vec::<String>::new());
+    let plan = world.plan();
+    assert_eq!(plan.wake_after, Some(Duration::from_secs(2)));
+    let why = "orders-1 did not take over; there will be another attempt".to_owned();
+    assert_eq!(plan.rollout, Rollout::Wait { why });
+    world.observed.switchovers = pause(0);
+    assert_eq!(world.moves(), ["switch over to orders-2"]);
 }
 
 #[tokio::test]
