@@ -201,7 +201,8 @@ impl Guard {
     }
 
     /// Replicas within the lag limit. One that nobody could ask stays where it is while Kubernetes holds it ready: not
-    /// knowing is no reason to take it away.
+    /// knowing is no reason to take it away. One whose pod is being deleted goes before it stops answering, unless nobody
+    /// else is there.
     fn replicas(&self, set: &ValidatedSet, master: &str) -> Vec<Backend> {
         let name = crate::api::names::endpoint_slice(&Target::Replicas.service(&set.name));
         let present = cached(&self.context.stores.slices, &self.key, &name);
@@ -212,17 +213,24 @@ impl Guard {
                 .any(|e| e.target_ref.as_ref().and_then(|t| t.name.as_deref()) == Some(member))
         };
         let now_ms = self.context.now_ms();
-        let mut chosen = Vec::new();
+        let (mut staying, mut leaving) = (Vec::new(), Vec::new());
         for (member, view) in self.members.iter().filter(|(name, _)| *name != master) {
             let good = match view.current() {
                 Some(_) => self.slices.is_fresh(member, set.max_lag, now_ms),
                 None => view.line == Line::Unknown && listed(member) && self.is_ready(member),
             };
-            if good {
-                chosen.extend(self.backend(member));
+            if good && self.is_leaving(member) {
+                leaving.extend(self.backend(member));
+            } else if good {
+                staying.extend(self.backend(member));
             }
         }
-        chosen
+        if staying.is_empty() { leaving } else { staying }
+    }
+
+    fn is_leaving(&self, member: &str) -> bool {
+        let pod = cached(&self.context.stores.pods, &self.key, member);
+        pod.is_some_and(|p| p.metadata.deletion_timestamp.is_some())
     }
 
     fn is_ready(&self, member: &str) -> bool {
@@ -291,9 +299,13 @@ fn version(slice: &EndpointSlice) -> u64 {
 mod tests {
     use control::proto;
 
+    use jiff::Timestamp;
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+    use kube::runtime::watcher::Event;
+
     use super::*;
     use crate::{
-        guard::testing::Scene,
+        guard::testing::{Scene, pod as testing_pod},
         testing::{self, Api as FakeApi},
     };
 
@@ -344,6 +356,23 @@ mod tests {
         scene.guard.write_slices("orders-1", Term(2)).await;
         assert_eq!(scene.endpoints("orders").unwrap(), ["orders-1"]);
         assert_eq!(scene.endpoints("orders-replicas").unwrap(), ["orders-2"]);
+    }
+
+    #[tokio::test]
+    async fn a_replica_whose_pod_is_being_deleted_leaves_at_once_unless_it_is_the_last() {
+        let mut scene = Scene::new().await;
+        scene.guard.turn().await;
+        for (deleted, left) in [
+            ("orders-1", vec!["orders-2"]),
+            ("orders-2", vec!["orders-1", "orders-2"]),
+        ] {
+            let mut pod = testing_pod(deleted);
+            pod.metadata.deletion_timestamp = Some(Time(Timestamp::UNIX_EPOCH));
+            let event = Event::Apply(pod);
+            scene.writers.pods.apply_watcher_event(&event);
+            scene.guard.write_slices("orders-0", Term(1)).await;
+            assert_eq!(scene.endpoints("orders-replicas").unwrap(), left);
+        }
     }
 
     fn replica() -> proto::State {
