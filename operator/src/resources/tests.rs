@@ -16,7 +16,7 @@ use crate::{
     set::Password,
 };
 
-fn set(spec: Value) -> ValidatedSet {
+pub(super) fn set(spec: Value) -> ValidatedSet {
     let object: RedisReplicaSet = serde_json::from_value(json!({
         "apiVersion": "redfleet.dev/v1alpha1",
         "kind": "RedisReplicaSet",

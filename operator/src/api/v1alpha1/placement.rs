@@ -27,8 +27,9 @@ pub struct SpreadRule {
     #[x_kube(validation = (rules::TOPOLOGY_KEY_RULE, rules::TOPOLOGY_KEY_MESSAGE))]
     pub topology_key: String,
 
-    /// `true`: a member that would unbalance the domains stays Pending. `false`: it runs anyway and the condition
-    /// PlacementSatisfied says so. Default: `false`.
+    /// `true`: a member that would unbalance the domains stays Pending; domains that take no pods at present, for example a
+    /// zone that is drained, do not count then. `false`: it runs anyway. The condition PlacementSatisfied says so in both
+    /// cases. Default: `false`.
     #[serde(default, skip_serializing_if = "super::is_default")]
     pub require: bool,
 }

@@ -45,9 +45,16 @@ pub fn template_revision(set: &ValidatedSet) -> String {
     digest(&bare_template(set))
 }
 
+/// Which taints keep a domain from being counted concerns the scheduler and no pod that runs: it is outside of the digest,
+/// so that nobody was restarted when it was introduced.
 fn digest(template: &PodTemplateSpec) -> String {
+    let mut template = template.clone();
+    let spec = template.spec.get_or_insert_default();
+    for constraint in spec.topology_spread_constraints.iter_mut().flatten() {
+        constraint.node_taints_policy = None;
+    }
     let text =
-        serde_json::to_vec(template).expect("a pod template has string keys only, so it is JSON");
+        serde_json::to_vec(&template).expect("a pod template has string keys only, so it is JSON");
     revision([text.as_slice()])
 }
 
@@ -102,10 +109,35 @@ fn constraint(set: &ValidatedSet, rule: &Constraint) -> TopologySpreadConstraint
         max_skew: 1,
         topology_key: rule.topology_key.clone(),
         when_unsatisfiable: when_unsatisfiable.to_owned(),
+        // As `placement::eligible` counts: where a taint keeps all members away nobody can be missing. A domain that is drained
+        // does not count meanwhile, either: its member joins others rather than being away for as long.
+        node_taints_policy: Some("Honor".to_owned()),
         label_selector: Some(LabelSelector {
             match_labels: Some(names::selector(&set.name)),
             ..LabelSelector::default()
         }),
         ..TopologySpreadConstraint::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::resources::tests::set;
+
+    #[test]
+    fn the_scheduler_counts_no_domain_that_a_taint_closes_and_no_pod_is_replaced_for_that() {
+        let set = set(json!({
+            "storage": {"size": "1Gi"}, "placement": {"spread": [{"topologyKey": "rack", "require": true}]},
+        }));
+        let mut template = bare_template(&set);
+        let spec = template.spec.as_mut().unwrap();
+        let constraint = &mut spec.topology_spread_constraints.as_mut().unwrap()[0];
+        assert_eq!(constraint.when_unsatisfiable, "DoNotSchedule");
+        assert_eq!(constraint.node_taints_policy.take().unwrap(), "Honor");
+        let text = serde_json::to_vec(&template).unwrap();
+        assert_eq!(template_revision(&set), revision([text.as_slice()]));
     }
 }

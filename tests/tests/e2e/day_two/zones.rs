@@ -1,4 +1,5 @@
-//! Zones: members are spread over them, a zone that is drained is missed, and the spread comes back with it.
+//! Zones: members are spread over them, a zone that is drained is missed, and the spread comes back with it. Whether the spread
+//! is a preference or required makes no difference to that: nobody stays away because a zone is drained.
 
 use std::collections::BTreeSet;
 
@@ -10,6 +11,14 @@ use redfleet_tests::replicaset::{MINUTE, Set};
 fn satisfied(status: &RedisReplicaSetStatus) -> bool {
     let mut conditions = status.conditions.iter();
     conditions.any(|c| c.type_ == "PlacementSatisfied" && c.status == "True")
+}
+
+fn names_a_crowd(status: &RedisReplicaSetStatus) -> bool {
+    status.conditions.iter().any(|c| {
+        c.type_ == "PlacementSatisfied"
+            && c.status == "False"
+            && c.message.contains("topology.kubernetes.io/zone=")
+    })
 }
 
 /// Every one of three zones has one voter.
@@ -38,8 +47,14 @@ async fn a_drained_zone_is_named_and_the_spread_comes_back() -> anyhow::Result<(
         "  replicas: 3\n  storage: {ephemeral: {}}\n",
     )
     .await?;
+    let spread = "[{topologyKey: topology.kubernetes.io/zone, require: true}]";
+    let required = format!(
+        "  replicas: 3\n  storage: {{ephemeral: {{}}}}\n  placement: {{spread: {spread}}}\n"
+    );
+    let hard = Set::create(&cluster, "zones-hard", &required).await?;
     set.until("a spread over three zones", MINUTE, satisfied)
         .await?;
+    one_voter_in_each_zone(&hard.ready(MINUTE).await?)?;
     let status = set.ready(MINUTE).await?;
     one_voter_in_each_zone(&status)?;
     let replica = status
@@ -60,13 +75,9 @@ async fn a_drained_zone_is_named_and_the_spread_comes_back() -> anyhow::Result<(
         ])
         .await?;
     let status = set
-        .until("the condition to name the crowd", MINUTE, |s| {
-            s.conditions.iter().any(|c| {
-                c.type_ == "PlacementSatisfied"
-                    && c.status == "False"
-                    && c.message.contains("topology.kubernetes.io/zone=")
-            })
-        })
+        .until("the condition to name the crowd", MINUTE, names_a_crowd)
+        .await?;
+    hard.until("its condition to name the crowd", MINUTE, names_a_crowd)
         .await?;
     let condition = status
         .conditions
@@ -80,5 +91,9 @@ async fn a_drained_zone_is_named_and_the_spread_comes_back() -> anyhow::Result<(
     set.until("the spread to come back", MINUTE * 2, satisfied)
         .await?;
     one_voter_in_each_zone(&set.ready(MINUTE * 2).await?)?;
+    hard.until("its spread to come back", MINUTE * 2, satisfied)
+        .await?;
+    one_voter_in_each_zone(&hard.ready(MINUTE * 2).await?)?;
+    hard.namespace.delete().await?;
     set.namespace.delete().await
 }
