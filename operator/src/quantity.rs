@@ -13,6 +13,13 @@ pub fn same(one: &str, other: &str) -> bool {
     nanos(one).is_some_and(|one| nanos(other) == Some(one))
 }
 
+/// Whether one quantity is more than another; `false` where a text is none.
+pub fn exceeds(one: &str, other: &str) -> bool {
+    nanos(one)
+        .zip(nanos(other))
+        .is_some_and(|(one, other)| one > other)
+}
+
 /// Parts of a unit that Kubernetes still tells apart.
 const NANOS: u128 = 1_000_000_000;
 
@@ -139,6 +146,14 @@ mod tests {
         for (one, other) in [("100m", "500m"), ("1Gi", "1G"), ("1", "2"), ("x", "x")] {
             assert!(!same(one, other), "{one} {other}");
         }
+    }
+
+    #[test]
+    fn less_than_a_unit_counts_in_a_comparison() {
+        for (more, less) in [("600m", "0.5"), ("1Gi", "1G"), ("2", "1500m")] {
+            assert!(exceeds(more, less) && !exceeds(less, more), "{more} {less}");
+        }
+        assert!(!exceeds("500m", "0.5") && !exceeds("x", "1") && !exceeds("1", "x"));
     }
 
     #[test]

@@ -27,7 +27,7 @@ use tracing::{debug, info};
 use super::{
     diff::{self, Change},
     draft::CredentialsDraft,
-    error::Error,
+    error::{APPLYING, Error},
     observe::{ConfigAnswer, Cure, Observed, RefusedDirective},
     step::{Child, CredentialKind, Planned, Step},
 };
@@ -255,9 +255,7 @@ impl Applier<'_> {
         let params = PatchParams::apply(FIELD_MANAGER).force();
         let patch = Patch::Apply(object);
         let write = api.patch(name, &params, &patch);
-        self.answered("applying", kind, name, write)
-            .await
-            .map(|_| ())
+        self.answered(APPLYING, kind, name, write).await.map(|_| ())
     }
 
     async fn push_config(
@@ -473,7 +471,13 @@ mod tests {
 
     use super::*;
     use crate::{
-        reconcile::{plan::tests::World, step},
+        api::v1alpha1::{ConditionType, Reason},
+        guard::view::View,
+        reconcile::{plan::tests::World, step, told},
+        status::{
+            conditions::{Finding, Truth},
+            findings::findings,
+        },
         testing::{self, member},
     };
 
@@ -519,7 +523,16 @@ mod tests {
             };
             let set = world.set();
             let applied = apply(&operator, &key, &set, &world.observed, &steps).await;
-            let told = applied.failure.unwrap().to_string();
+            let failure = applied.failure.unwrap();
+            let found = findings(&set, &View::default(), &world.plan(), Some(&told(&failure)));
+            let stalled = found.iter().find(|f| f.kind == ConditionType::Stalled);
+            let message = &stalled.unwrap().message;
+            assert_eq!(stalled.unwrap().reason, Reason::ApplyFailed);
+            assert!(message.contains("as the test says"), "{message}");
+            let progressing = |f: &Finding| f.kind == ConditionType::Progressing;
+            let progressing = found.into_iter().find(progressing).unwrap();
+            assert_eq!(progressing.truth, Truth::False);
+            let told = failure.to_string();
             assert!(
                 told.starts_with(&format!("applying {kind} orders")),
                 "{told}"

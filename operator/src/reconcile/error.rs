@@ -14,6 +14,9 @@ pub const MIN_RETRY: Duration = Duration::from_millis(500);
 /// Longest pause after failures.
 pub const MAX_RETRY: Duration = Duration::from_secs(60);
 
+/// What is done to a child object that is not as wanted.
+pub const APPLYING: &str = "applying";
+
 /// Why a reconcile failed: one variant for each kind of step that can.
 #[derive(Debug, Error)]
 pub enum Error {
@@ -73,6 +76,25 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether the API server refuses an object as it is, so that trying again helps nobody.
+    #[must_use]
+    pub fn is_refusal(&self) -> bool {
+        match self {
+            Self::Api { doing, source, .. } => {
+                let refused = |code: u16| code == 400 || code == 422;
+                *doing == APPLYING
+                    && matches!(&**source, kube::Error::Api(status) if refused(status.code))
+            }
+            Self::Timeout { .. }
+            | Self::NameTaken { .. }
+            | Self::Member { .. }
+            | Self::Disconnected { .. }
+            | Self::Decision(_)
+            | Self::SwitchOver(_)
+            | Self::NotActing => false,
+        }
+    }
+
     /// The label of the metric.
     #[must_use]
     pub fn label(&self) -> &'static str {

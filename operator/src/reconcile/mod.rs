@@ -61,16 +61,7 @@ pub async fn reconcile(operator: &Operator, key: &SetKey) -> Result<Duration, Er
     let plan = plan::plan(&set, &observed);
     let applied = apply::apply(operator, key, &set, &observed, &plan.steps).await;
     let (failure, resync) = ended(key, applied.failure, plan.wake_after)?;
-    let told = failure.as_ref().map(|error| match error {
-        Error::NameTaken { .. } => Failure::NameTaken(error.to_string()),
-        Error::Api { .. }
-        | Error::Timeout { .. }
-        | Error::Member { .. }
-        | Error::Disconnected { .. }
-        | Error::Decision(_)
-        | Error::SwitchOver(_)
-        | Error::NotActing => Failure::Passing(error.to_string()),
-    });
+    let told = failure.as_ref().map(told);
     let findings = findings(&set, &observed.view, &plan, told.as_ref());
     let outcome = Outcome {
         observed: &observed,
@@ -81,6 +72,23 @@ pub async fn reconcile(operator: &Operator, key: &SetKey) -> Result<Duration, Er
     };
     report(context, key, &outcome).await?;
     failure.map_or(Ok(resync), Err)
+}
+
+/// A failure in the words of the status.
+fn told(error: &Error) -> Failure {
+    match error {
+        Error::NameTaken { .. } => Failure::NameTaken(error.to_string()),
+        Error::Api { .. } if error.is_refusal() => {
+            Failure::Refused(format!("{error}; correct in the spec what it names"))
+        }
+        Error::Api { .. }
+        | Error::Timeout { .. }
+        | Error::Member { .. }
+        | Error::Disconnected { .. }
+        | Error::Decision(_)
+        | Error::SwitchOver(_)
+        | Error::NotActing => Failure::Passing(error.to_string()),
+    }
 }
 
 /// A set whose spec cannot be followed: what runs goes on running with passwords that clients can read.

@@ -237,9 +237,10 @@ async fn events(
     }
     // Told once; while it lasts the condition says so.
     let known = |text: &str| {
+        let tells = |told: &str| told.starts_with(text) || text.starts_with(told);
         before
             .iter()
-            .any(|c| text.starts_with(&c.message) && !c.message.is_empty())
+            .any(|c| !c.message.is_empty() && tells(&c.message))
     };
     if let Some(error) = outcome.failure.filter(|e| !known(&e.to_string())) {
         let note = error.to_string();

@@ -5,6 +5,8 @@
 //! defaults. All mistakes are reported at once, each with its field and the cure. A problem of a referenced
 //! Secret or of the annotation that asks for a rotation is no mistake of the spec: the set goes on with the password it has.
 
+mod metadata;
+
 use std::{collections::BTreeMap, time::Duration};
 
 use k8s_openapi::api::core::v1::Secret;
@@ -253,6 +255,7 @@ fn check_rules(spec: &RedisReplicaSetSpec, found: &mut Findings) {
     );
     check_config(&spec.config, found);
     check_quantities(spec, found);
+    metadata::check(spec, found);
     let reserved = |map: &BTreeMap<String, String>| {
         map.keys().any(|key| key.starts_with(api::RESERVED_PREFIX))
     };
@@ -332,6 +335,20 @@ fn check_quantities(spec: &RedisReplicaSetSpec, found: &mut Findings) {
                 &format!("spec.resources.{list}.{name}"),
                 "it is not a quantity: write for example 500m, 2 or 4Gi",
             );
+        }
+    }
+    let limits = spec.resources.limits.iter().flatten();
+    for (name, limit) in limits {
+        let requests = spec.resources.requests.as_ref();
+        let Some(request) = requests.and_then(|r| r.get(name)) else {
+            continue;
+        };
+        if quantity::exceeds(&request.0, &limit.0) {
+            let (field, limit) = (format!("spec.resources.requests.{name}"), &limit.0);
+            let message = format!(
+                "it is more than spec.resources.limits.{name} ({limit}): lower it, or raise the limit"
+            );
+            found.add(&field, message);
         }
     }
 }

@@ -189,6 +189,31 @@ const MISTAKES_BESIDE_STORAGE: &[(&str, &str, &str)] = &[
         "4Gi",
     ),
     (
+        r#"{"resources": {"limits": {"cpu": "500m"}, "requests": {"cpu": "0.6"}}}"#,
+        "spec.resources.requests.cpu",
+        "spec.resources.limits.cpu (500m): lower it",
+    ),
+    (
+        r#"{"podTemplate": {"labels": {"team": "the shop"}}}"#,
+        "spec.podTemplate.labels[team]",
+        "write for example team-1",
+    ),
+    (
+        r#"{"podTemplate": {"nodeSelector": {"disk": "-fast"}}}"#,
+        "spec.podTemplate.nodeSelector[disk]",
+        "beginning and ending with",
+    ),
+    (
+        r#"{"podTemplate": {"annotations": {"no such": "key"}}}"#,
+        "spec.podTemplate.annotations[no such]",
+        "example.com/team",
+    ),
+    (
+        r#"{"services": {"master": {"annotations": {"example.com/a/b": "x"}}}}"#,
+        "spec.services.master.annotations[example.com/a/b]",
+        "example.com/team",
+    ),
+    (
         r#"{"placement": {"spread": [{"topologyKey": ""}]}}"#,
         "spec.placement.spread[0].topologyKey",
         "topology.kubernetes.io/zone",

@@ -22,6 +22,8 @@ use crate::{
 pub enum Failure {
     /// A name is taken: the user must act.
     NameTaken(String),
+    /// The API server refuses a child as the spec makes it: the user must act.
+    Refused(String),
     /// Something that is tried again.
     Passing(String),
 }
@@ -40,13 +42,17 @@ pub fn findings(
     let stalled = stalled(set, view, plan, failure);
     let remaining = remaining(plan, &available, failure);
     let remaining = remaining.as_ref();
+    let going = match failure {
+        Some(Failure::NameTaken(_) | Failure::Refused(_)) => Going::Nowhere,
+        Some(Failure::Passing(_)) | None => Going::On,
+    };
     let refused = stalled
         .as_ref()
         .filter(|found| found.reason == Reason::DirectiveRefused);
     let mut found = vec![
         ready(&available, refused, set.activity, remaining),
         available,
-        progress(set.activity, remaining),
+        progress(set.activity, going, remaining),
         quorum(&plan.voters, &plan.members),
         placement(plan),
         secrets(plan),
@@ -112,7 +118,7 @@ fn remaining(plan: &Plan, available: &Finding, failure: Option<&Failure>) -> Opt
         let message = message.to_owned();
         Some(Remaining { reason, message })
     };
-    if let Some(Failure::NameTaken(why) | Failure::Passing(why)) = failure {
+    if let Some(Failure::NameTaken(why) | Failure::Refused(why) | Failure::Passing(why)) = failure {
         return left(Reason::ApplyFailed, why);
     }
     if available.reason == Reason::Bootstrapping {
@@ -156,9 +162,18 @@ fn remaining(plan: &Plan, available: &Finding, failure: Option<&Failure>) -> Opt
     left(Reason::MembersNotReady, &not_in_sync(member))
 }
 
+/// Whether the next attempt may bring a set further.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Going {
+    /// It may.
+    On,
+    /// Somebody has to change something first.
+    Nowhere,
+}
+
 /// Whether the set is on its way to what the spec asks for; `False` means that it is there, or that
 /// it is not going anywhere.
-fn progress(activity: Activity, remaining: Option<&Remaining>) -> Finding {
+fn progress(activity: Activity, going: Going, remaining: Option<&Remaining>) -> Finding {
     let kind = ConditionType::Progressing;
     match (activity, remaining) {
         (Activity::Paused, _) => {
@@ -166,7 +181,11 @@ fn progress(activity: Activity, remaining: Option<&Remaining>) -> Finding {
             Finding::new(kind, Truth::False, Reason::PausedByUser, message)
         }
         (Activity::Active, Some(Remaining { reason, message })) => {
-            Finding::new(kind, Truth::True, *reason, message)
+            let truth = match going {
+                Going::On => Truth::True,
+                Going::Nowhere => Truth::False,
+            };
+            Finding::new(kind, truth, *reason, message)
         }
         (Activity::Active, None) => {
             Finding::new(kind, Truth::False, Reason::AsSpecified, "as the spec asks")
@@ -320,6 +339,9 @@ fn stalled(
     if let Some(Failure::NameTaken(why)) = failure {
         return Some(Finding::new(kind, Truth::True, Reason::NameTaken, why));
     }
+    if let Some(Failure::Refused(why)) = failure {
+        return Some(Finding::new(kind, Truth::True, Reason::ApplyFailed, why));
+    }
     let problem = plan.secrets.problem.as_ref();
     if let Some(problem) = problem.filter(|_| !plan.secrets.ready) {
         return Some(Finding::new(
@@ -417,7 +439,9 @@ mod tests {
             let ready = ready(&serves, None, activity, left);
             assert_eq!((ready.truth, ready.reason), (truth, reason));
             assert_eq!(ready.message == paused, reason == Reason::PausedByUser);
-            assert_eq!(progress(activity, left).truth, going);
+            assert_eq!(progress(activity, Going::On, left).truth, going);
+            let stuck = progress(activity, Going::Nowhere, left);
+            assert_eq!(stuck.truth, Truth::False);
         }
     }
 

@@ -191,7 +191,7 @@ impl World {
             .insert("orders-0".into(), answer);
     }
 
-    fn plan(&self) -> Plan {
+    pub(in crate::reconcile) fn plan(&self) -> Plan {
         plan(&self.set(), &self.observed)
     }
 

@@ -55,6 +55,9 @@ async fn event(set: &Set, words: &str) -> anyhow::Result<()> {
 
 const ONE: &str = "  replicas: 1\n  storage: {ephemeral: {}}\n";
 
+/// Taken by the CRD, and refused by the API server in the StatefulSet.
+const REFUSED: &str = "  podTemplate: {tolerations: [{key: a, operator: Sometimes}]}\n";
+
 /// Sets of one namespace, each with another mistake; `first` has none, and the name of `second` is that of its Service.
 struct Wrong {
     secret: Set,
@@ -62,6 +65,7 @@ struct Wrong {
     born: Set,
     place: Set,
     taken: Set,
+    refused: Set,
     first: Set,
     second: Set,
 }
@@ -74,6 +78,7 @@ async fn wrong_sets(namespace: &Namespace) -> anyhow::Result<Wrong> {
         born: set("born"),
         place: set("place"),
         taken: set("taken"),
+        refused: set("refused"),
         first: set("pair"),
         second: set("pair-replicas"),
     };
@@ -93,6 +98,7 @@ async fn wrong_sets(namespace: &Namespace) -> anyhow::Result<Wrong> {
     apply(&wrong.place, rack).await?;
     apply(&wrong.born, "  config: {no-such-thing: \"1\"}\n").await?;
     apply(&wrong.taken, "").await?;
+    apply(&wrong.refused, REFUSED).await?;
     apply(&wrong.first, "").await?;
     wrong.first.ready(MINUTE).await?;
     apply(&wrong.second, "").await?;
@@ -114,6 +120,9 @@ async fn mistakes_are_named(wrong: &Wrong) -> anyhow::Result<()> {
     let words = ["Service taken belongs to somebody else", "rename this set"];
     says(&wrong.taken, stalled, "NameTaken", &words).await?;
     event(&wrong.taken, "Service taken").await?;
+    let words = ["StatefulSet refused", "tolerations", "correct in the spec"];
+    says(&wrong.refused, stalled, "ApplyFailed", &words).await?;
+    says(&wrong.refused, ("Progressing", "False"), "ApplyFailed", &[]).await?;
     let words = ["Service pair-replicas belongs to somebody else"];
     says(&wrong.second, stalled, "NameTaken", &words).await?;
     ensure!(
@@ -137,6 +146,7 @@ async fn a_set_that_cannot_be_says_why_and_comes_up_when_it_can() -> anyhow::Res
         .kubectl(&[&secret[..], &["--from-literal=password=of-mine"]].concat())
         .await?;
     wrong.born.apply(ONE).await?;
+    wrong.refused.apply(ONE).await?;
     namespace.kubectl(&["delete", "service", "taken"]).await?;
     namespace
         .kubectl(&["delete", "rrs", "pair", "--wait=false"])
@@ -150,6 +160,7 @@ async fn a_set_that_cannot_be_says_why_and_comes_up_when_it_can() -> anyhow::Res
         &wrong.born,
         &wrong.place,
         &wrong.taken,
+        &wrong.refused,
         &wrong.second,
     ] {
         set.ready(MINUTE * 2)
