@@ -1,7 +1,8 @@
 //! `redfleet-operator run`: puts the parts together and takes them apart in order.
 //!
-//! Start: logger, client, caches, HTTP port, Lease, watches. Stop, at SIGTERM or SIGINT: the queue
-//! and the guards first, then the Lease is given back so that the next operator acts at once.
+//! Start: logger, client, caches, HTTP port, watches; the Lease is asked for once the caches are full.
+//! Stop, at SIGTERM or SIGINT: the queue and the guards first, then the Lease is given back so that
+//! the next operator acts at once.
 
 use std::{sync::Arc, time::Instant};
 
@@ -14,7 +15,7 @@ use kube::{
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
-    sync::watch,
+    sync::{oneshot, watch},
 };
 use tracing::info;
 
@@ -83,11 +84,14 @@ async fn serve(options: RunOptions) -> anyhow::Result<()> {
     let leases: Api<Lease> = Api::namespaced(client, &options.namespace);
     let elector = Elector::new(leases, options.lease_name.clone(), options.identity, gate);
     let (release, released) = watch::channel(false);
-    let held = tokio::spawn(elector.run(released));
+    let (compete, may_compete) = oneshot::channel();
+    let held = tokio::spawn(elector.run(may_compete, released));
     info!(version = env!("CARGO_PKG_VERSION"), "operator started");
     let ready = move || {
         info!("caches are filled");
         health.set_ready();
+        // An elector that has ended already needs no telling.
+        let _ = compete.send(());
     };
     let work = tokio::spawn(controller::run(operator, writers, news, stopped, ready));
     wait_for_signal().await?;

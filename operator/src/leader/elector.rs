@@ -12,7 +12,10 @@ use k8s_openapi::{
 };
 use kube::{Api, api::PostParams};
 use thiserror::Error;
-use tokio::{sync::watch, time};
+use tokio::{
+    sync::{oneshot, watch},
+    time,
+};
 use tracing::{debug, info, warn};
 
 use super::{
@@ -66,8 +69,15 @@ impl Elector {
         }
     }
 
-    /// Holds the Lease whenever possible until `stop` changes, then gives it back.
-    pub async fn run(self, mut stop: watch::Receiver<bool>) {
+    /// Holds the Lease whenever possible until `stop` changes, then gives it back. It does not ask for it before `ready`: a
+    /// holder that cannot act yet keeps out one that could.
+    pub async fn run(self, ready: oneshot::Receiver<()>, mut stop: watch::Receiver<bool>) {
+        tokio::select! {
+            told = ready => if told.is_err() {
+                return;
+            },
+            _ = stop.changed() => return,
+        }
         let mut view = View::default();
         let mut holding = Holding::Standby;
         loop {
@@ -401,16 +411,43 @@ mod tests {
         assert_eq!(spec(&stored)["holderIdentity"], "b");
     }
 
+    fn ready() -> oneshot::Receiver<()> {
+        let (tell, told) = oneshot::channel();
+        tell.send(()).unwrap();
+        told
+    }
+
+    #[tokio::test]
+    async fn nobody_asks_for_the_lease_before_it_is_ready() {
+        for is_ready in [false, true] {
+            let (tell, told) = oneshot::channel();
+            let (stop, stopped) = watch::channel(false);
+            let operator = Operator::new("a", &Stored::default()).await;
+            if is_ready {
+                tell.send(()).unwrap();
+                let running = tokio::spawn(operator.elector.run(told, stopped));
+                eventually(|| operator.gate.holding() == Holding::Leader).await;
+                stop.send(true).unwrap();
+                running.await.unwrap();
+            } else {
+                stop.send(true).unwrap();
+                operator.elector.run(told, stopped).await;
+                drop(tell);
+                assert_eq!(operator.server.methods(), Vec::<String>::new());
+            }
+        }
+    }
+
     #[tokio::test]
     async fn a_lease_is_given_back_by_its_holder_only() {
         let stored = Stored::default();
         let mut next = Operator::new("b", &stored).await;
         let (stop, stopped) = watch::channel(false);
         let holder = Operator::new("a", &stored).await;
-        let running = tokio::spawn(holder.elector.run(stopped.clone()));
+        let running = tokio::spawn(holder.elector.run(ready(), stopped.clone()));
         eventually(|| holder.gate.holding() == Holding::Leader).await;
         let standby = Operator::new("c", &stored).await;
-        let waiting = tokio::spawn(standby.elector.run(stopped.clone()));
+        let waiting = tokio::spawn(standby.elector.run(ready(), stopped.clone()));
         eventually(|| !standby.server.methods().is_empty()).await;
         stop.send(true).unwrap();
         waiting.await.unwrap();
