@@ -194,6 +194,7 @@ impl Guard {
             // It is looked at, so that the status stays true, and left alone.
             (self.stuck, self.serving_since_ms) = (None, None);
             self.awaited.clear();
+            self.keep_together(&set, &voters).await;
             return CALM_TICK;
         }
         let calm = matches!(verdict, Verdict::Serving { .. });
@@ -253,6 +254,16 @@ impl Guard {
         }
         self.record_missing(set, &master, term).await;
         if self.context.may_act() {
+            self.tell_voters(set, voters, &master).await;
+        }
+    }
+
+    /// What a pause does not stop: Kubernetes goes on to replace pods, and a replica that comes back with another address is
+    /// let in again by the master only. Nothing that was decided changes by this.
+    async fn keep_together(&mut self, set: &RedisReplicaSet, voters: &VoterSet) {
+        if let Some(Verdict::Serving { master, .. }) = self.verdict.clone()
+            && self.context.may_act()
+        {
             self.tell_voters(set, voters, &master).await;
         }
     }
@@ -557,4 +568,38 @@ fn digest(view: &View) -> String {
         };
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+    use crate::guard::testing::Scene;
+
+    #[tokio::test]
+    async fn a_paused_set_is_kept_together_and_left_alone() {
+        let mut scene = Scene::new().await;
+        let soon = Instant::now() + Duration::from_secs(60);
+        scene.guard.context.gate.open_until(soon);
+        scene.guard.wanted.as_mut().unwrap().activity = Activity::Paused;
+        scene.says("orders-0", |state| state.fleet = "0b6d".into());
+        scene.guard.turn().await;
+        let calls: Vec<_> = scene.members.iter().map(|m| m.calls()).collect();
+        assert_eq!(calls, [vec!["set voters"], vec![], vec![]]);
+        assert!(scene.api.methods().is_empty());
+        // A replica comes back with another address.
+        let view = scene.guard.members.get_mut("orders-2").unwrap();
+        view.address = IpAddr::from([127, 0, 0, 9]);
+        scene.guard.turn().await;
+        scene.guard.turn().await;
+        assert_eq!(scene.members[0].calls(), ["set voters", "set voters"]);
+        scene.says("orders-0", |state| {
+            state.role = control::proto::Role::Idle.into();
+            state.serving = false;
+        });
+        scene.guard.turn().await;
+        assert_eq!(scene.members[0].calls().len(), 2);
+        assert!(scene.api.methods().is_empty(), "nobody is chosen");
+    }
 }

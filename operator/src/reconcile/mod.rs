@@ -111,7 +111,7 @@ async fn with_mistakes(
     let outcome = Outcome {
         observed,
         plan: None,
-        findings: invalid(mistakes, &observed.view),
+        findings: invalid(mistakes, set.activity, &observed.view),
         done: applied.done,
         failure: failure.as_ref(),
     };

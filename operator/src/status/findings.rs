@@ -38,7 +38,7 @@ pub fn findings(
 ) -> Vec<Finding> {
     let trouble = |m: &MemberFacts| m.trouble.as_ref().map(|t| format!("; {}: {t}", m.name));
     let troubles: String = plan.members.iter().filter_map(trouble).collect();
-    let available = available(view, &troubles);
+    let available = available(view, set.activity, &troubles);
     let stalled = stalled(set, view, plan, failure);
     let remaining = remaining(plan, &available, failure);
     let remaining = remaining.as_ref();
@@ -64,7 +64,7 @@ pub fn findings(
 
 /// The findings about a set whose spec cannot be followed: what runs goes on running, and is guarded.
 #[must_use]
-pub fn invalid(error: &InvalidSpec, view: &View) -> Vec<Finding> {
+pub fn invalid(error: &InvalidSpec, activity: Activity, view: &View) -> Vec<Finding> {
     let message = error.to_string();
     let refused = [
         (ConditionType::Ready, Truth::False),
@@ -72,11 +72,12 @@ pub fn invalid(error: &InvalidSpec, view: &View) -> Vec<Finding> {
         (ConditionType::Stalled, Truth::True),
     ]
     .map(|(kind, truth)| Finding::new(kind, truth, Reason::InvalidSpec, &message));
-    refused.into_iter().chain([available(view, "")]).collect()
+    let available = available(view, activity, "");
+    refused.into_iter().chain([available]).collect()
 }
 
 /// `troubles` of members, in words, follow the reason.
-fn available(view: &View, troubles: &str) -> Finding {
+fn available(view: &View, activity: Activity, troubles: &str) -> Finding {
     let kind = ConditionType::Available;
     if let Some(Verdict::Serving { master, .. }) = &view.verdict
         && let Some(member) = view.members.get(master)
@@ -89,7 +90,11 @@ fn available(view: &View, troubles: &str) -> Finding {
         Some(Stuck::Waiting(why) | Stuck::DataLost(why)) => why.as_str(),
         None => "no member says that it serves as master",
     };
-    let why = format!("{why}{troubles}");
+    let kept = match activity {
+        Activity::Active => "",
+        Activity::Paused => ", and spec.paused keeps the operator from choosing another",
+    };
+    let why = format!("{why}{kept}{troubles}");
     let why = why.as_str();
     match &view.verdict {
         None => Finding::new(
@@ -98,6 +103,15 @@ fn available(view: &View, troubles: &str) -> Finding {
             Reason::Unknown,
             "no member was asked yet",
         ),
+        Some(
+            Verdict::NeverHadOne
+            | Verdict::Serving { .. }
+            | Verdict::Released(_)
+            | Verdict::Gone(_)
+            | Verdict::Missed(_),
+        ) if activity == Activity::Paused => {
+            Finding::new(kind, Truth::False, Reason::PausedByUser, why)
+        }
         Some(Verdict::NeverHadOne) => Finding::new(kind, Truth::False, Reason::Bootstrapping, why),
         Some(Verdict::Unsure { .. }) => Finding::new(kind, Truth::Unknown, Reason::NoMaster, why),
         Some(
@@ -442,6 +456,35 @@ mod tests {
             assert_eq!(progress(activity, Going::On, left).truth, going);
             let stuck = progress(activity, Going::Nowhere, left);
             assert_eq!(stuck.truth, Truth::False);
+        }
+    }
+
+    #[test]
+    fn a_paused_set_without_a_master_is_not_failing_over() {
+        let view = |verdict| View {
+            verdict: Some(verdict),
+            ..View::default()
+        };
+        let serving = Verdict::Serving {
+            master: "m-0".into(),
+            term: replset::Term(1),
+        };
+        for (verdict, otherwise) in [
+            (serving, Reason::FailingOver),
+            (Verdict::NeverHadOne, Reason::Bootstrapping),
+        ] {
+            let view = view(verdict);
+            let found = available(&view, Activity::Paused, "; m-0: it crashed");
+            assert_eq!(
+                (found.truth, found.reason),
+                (Truth::False, Reason::PausedByUser)
+            );
+            assert_eq!(
+                found.message,
+                "no member says that it serves as master, and spec.paused keeps the operator from choosing another; \
+                 m-0: it crashed"
+            );
+            assert_eq!(available(&view, Activity::Active, "").reason, otherwise);
         }
     }
 

@@ -5,7 +5,9 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use k8s_openapi::api::core::v1::Secret;
 use redfleet_operator::api::names;
-use redfleet_operator::api::v1alpha1::{RedisReplicaSetStatus, RotationCause, RotationPhase};
+use redfleet_operator::api::v1alpha1::{
+    MemberRole, RedisReplicaSetStatus, RotationCause, RotationPhase,
+};
 use redfleet_tests::cluster::{Cluster, Deletion, Namespace};
 use redfleet_tests::replicaset::{
     MINUTE, Set, operator_at_work, pod_uids, route_services, versions,
@@ -175,6 +177,31 @@ async fn passwords_follow_their_secret_and_their_timer_and_a_pause_holds_all() -
     namespace.delete().await
 }
 
+/// A replica whose pod Kubernetes replaces during a pause has another address, and follows the master all the same.
+async fn joins_again(set: &Set) -> anyhow::Result<()> {
+    let status = set.status().await?;
+    let mut members = status.members.iter();
+    let replica = members.find(|m| Some(&m.name) != status.master.as_ref());
+    let replica = &replica.context("a replica")?.name;
+    let before = pod_uids(set).await?;
+    set.namespace
+        .delete_pod(replica, Deletion::Graceful)
+        .await?;
+    wait_until("another pod of the replica", MINUTE, || async {
+        let now = pod_uids(set).await?;
+        let uid = now.get(replica);
+        Ok((uid.is_some() && uid != before.get(replica)).then_some(()))
+    })
+    .await?;
+    set.until("the replica to follow during the pause", MINUTE, |s| {
+        let mut members = s.members.iter();
+        s.master == status.master
+            && members.any(|m| m.name == *replica && m.role == MemberRole::Replica && m.ready)
+    })
+    .await
+    .map(drop)
+}
+
 /// While a set is paused its status is kept and nothing else is.
 async fn paused(set: &Set, spec: &str) -> anyhow::Result<()> {
     let more = spec.replace("replicas: 2", "replicas: 3");
@@ -213,6 +240,7 @@ async fn paused(set: &Set, spec: &str) -> anyhow::Result<()> {
         changed.is_empty() && before.len() == after.len() && pod_uids(set).await? == uids,
         "changed during a pause: {changed:?}"
     );
+    joins_again(set).await?;
     set.apply(&more).await?;
     set.until("what was asked for during the pause", MINUTE * 2, |s| {
         s.members.len() == 3
