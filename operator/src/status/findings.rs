@@ -9,7 +9,11 @@ use crate::{
     guard::view::{Stuck, View},
     placement::spread::Violation,
     reconcile::{
-        plan::{Plan, configuration::Judged, members::MemberFacts},
+        plan::{
+            Plan,
+            configuration::{Heard, Judged},
+            members::MemberFacts,
+        },
         validate::InvalidSpec,
     },
     rollout::order::{Health, Next as Rollout},
@@ -166,7 +170,7 @@ fn remaining(plan: &Plan, available: &Finding, failure: Option<&Failure>) -> Opt
         }
         Rollout::Wait { why } => return left(Reason::RollingOut, why),
     }
-    if plan.config.judged == Judged::NotYet {
+    if plan.config.judged == Judged::NotYet || plan.config.heard == Heard::NotAll {
         return left(
             Reason::ApplyingConfig,
             "members are being told the directives of spec.config",

@@ -8,13 +8,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use control::proto;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::Condition};
 
 use super::super::{
     observe::{ConfigAnswer, Cure, Observed},
     step::{Planned, Step},
 };
-use crate::{api::names, set::ValidatedSet};
+use crate::{
+    api::{names, v1alpha1::ConditionType},
+    set::{Activity, ValidatedSet},
+};
 
 /// What becomes of the directives.
 #[derive(Clone, Debug)]
@@ -23,6 +26,8 @@ pub struct ConfigPlan {
     pub set: ValidatedSet,
     /// Whether members were asked about the directives.
     pub judged: Judged,
+    /// Whether all of them have answered that can.
+    pub heard: Heard,
     /// Members to be told.
     pub push: Vec<Planned>,
     /// Directives that no cure of ours helps, each with its field and why.
@@ -36,6 +41,15 @@ pub enum Judged {
     Yes,
     /// Not yet: what is in force stays.
     NotYet,
+}
+
+/// Whether it is known of every member that can be asked what it makes of the directives.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Heard {
+    /// It is, or was when the set was found to be as specified.
+    All,
+    /// Not yet: one of them may have to be started anew. What is known is written for those that start.
+    NotAll,
 }
 
 /// The plan for the directives of `set`.
@@ -66,13 +80,31 @@ pub fn plan(set: &ValidatedSet, observed: &Observed) -> ConfigPlan {
     } else {
         Judged::Yes
     };
+    let heard = if answers.len() == states.len() || needs_no_answer(set, observed) {
+        Heard::All
+    } else {
+        Heard::NotAll
+    };
     let effective = effective(set, &answers);
     ConfigPlan {
         push: push(set, observed, &states, &answers, wanted),
         refused: refused(&effective, observed, &answers),
         set: effective,
         judged,
+        heard,
     }
+}
+
+/// Answers are kept by the operator that asked: the next one asks again, and no set that was as specified is taken for less
+/// until it has. While a set is paused nobody is asked.
+fn needs_no_answer(set: &ValidatedSet, observed: &Observed) -> bool {
+    let is_ready = |c: &Condition| {
+        c.type_ == ConditionType::Ready.as_str()
+            && c.status == "True"
+            && c.observed_generation == Some(set.generation)
+    };
+    let mut conditions = observed.set.status.iter().flat_map(|s| &s.conditions);
+    set.activity == Activity::Paused || conditions.any(is_ready)
 }
 
 /// The set without the directives that a member would not start with.

@@ -34,9 +34,12 @@ use crate::{
     rollout, scaling,
     set::{Activity, ValidatedSet},
 };
-use configuration::{ConfigPlan, Judged};
+use configuration::{ConfigPlan, Heard, Judged};
 use members::{MemberFacts, facts};
 use secrets::SecretsPlan;
+
+/// Pause before the answers of members that were told their configuration are looked at.
+const HEAR_AFTER: Duration = Duration::from_millis(400);
 
 /// What to do, and what was found on the way.
 #[derive(Clone, Debug)]
@@ -92,16 +95,23 @@ pub fn plan(set: &ValidatedSet, observed: &Observed) -> Plan {
         steps,
         members,
         voters: voters.unwrap_or_else(|| set.member_names()),
-        wake_after: secrets
-            .wake_after
+        wake_after: [secrets.wake_after, change.wake_after, unheard(&config)]
             .into_iter()
-            .chain(change.wake_after)
+            .flatten()
             .min(),
         secrets,
         scaling: change.scaling,
         rollout: change.rollout,
         violations: change.violations,
         config,
+    }
+}
+
+/// What members answer changes nothing that is watched.
+fn unheard(config: &ConfigPlan) -> Option<Duration> {
+    match config.heard {
+        Heard::All => None,
+        Heard::NotAll => Some(HEAR_AFTER),
     }
 }
 

@@ -11,7 +11,9 @@ use super::*;
 use crate::{
     api::{
         RedisReplicaSet, RedisReplicaSetStatus,
-        v1alpha1::{RotationCause, RotationPhase, RotationState},
+        v1alpha1::{
+            ConditionType, Reason as ReadyReason, RotationCause, RotationPhase, RotationState,
+        },
     },
     failover::{
         health::{Line, Verdict},
@@ -28,6 +30,7 @@ use crate::{
     resources::secrets::{Ring, ServerCredentials, server_secret},
     rollout::order::Next as Rollout,
     set::Password,
+    status::{conditions::Truth, findings::findings},
 };
 
 mod departing;
@@ -279,6 +282,50 @@ async fn a_directive_that_is_read_at_start_only_replaces_the_pod_once() {
         plan.config.refused,
         ["spec.config.io-threads: it is read at start only"]
     );
+}
+
+/// Whether the set is told to be ready, and why.
+fn readiness(world: &World) -> (Truth, ReadyReason) {
+    let (set, view) = (world.set(), &world.observed.view);
+    let found = findings(&set, view, &world.plan(), None);
+    let ready = found.iter().find(|f| f.kind == ConditionType::Ready);
+    ready.map(|f| (f.truth, f.reason)).unwrap()
+}
+
+#[tokio::test]
+async fn a_set_is_not_ready_before_the_next_operator_has_heard_its_members() {
+    let mut world = World::new(&one(), 2);
+    world.respecify(&with("config", json!({"io-threads": "2"})));
+    world.answer(&[("io-threads", "it is read at start only", Cure::Restart)]);
+    world.write_children();
+    assert_eq!(readiness(&world), (Truth::False, ReadyReason::RollingOut));
+    // Another operator acts now.
+    world.observed.config_answers.clear();
+    let Plan {
+        config, wake_after, ..
+    } = world.plan();
+    assert_eq!(
+        config.judged,
+        configuration::Judged::Yes,
+        "nothing is held back"
+    );
+    assert_eq!(wake_after, Some(HEAR_AFTER));
+    let telling = (Truth::False, ReadyReason::ApplyingConfig);
+    assert_eq!(readiness(&world), telling);
+
+    // A set that was as specified stays so meanwhile, and so does one that is paused.
+    let as_specified = (Truth::True, ReadyReason::AsSpecified);
+    let mut world = World::new(&one(), 2);
+    assert_eq!(readiness(&world), telling);
+    let ready = json!({"type": "Ready", "status": "True", "reason": "", "message": "", "observedGeneration": 2,
+        "lastTransitionTime": "2026-01-01T00:00:00Z"});
+    let conditions = vec![serde_json::from_value(ready).unwrap()];
+    world.observed.set.status.as_mut().unwrap().conditions = conditions;
+    assert_eq!(readiness(&world), as_specified);
+    world.observed.set.metadata.generation = Some(3);
+    assert_eq!(readiness(&world), telling);
+    world.observed.set.spec.paused = true;
+    assert_eq!(readiness(&world), as_specified);
 }
 
 #[tokio::test]

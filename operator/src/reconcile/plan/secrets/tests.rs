@@ -357,7 +357,7 @@ impl Cluster {
                 return at;
             }
             if steps.is_empty() {
-                self.now += plan.wake_after.unwrap_or(Duration::from_secs(1));
+                self.now += plan.secrets.wake_after.unwrap_or(Duration::from_secs(1));
             }
             for step in steps {
                 let cut = before(self, at);
@@ -752,7 +752,7 @@ async fn the_status_tells_the_last_instruction_that_each_member_confirmed() {
         told.extend(members.iter().filter_map(|m| m.applied.clone()));
         cluster.status().rotation.client.members = members;
         if steps.is_empty() {
-            cluster.now += plan.wake_after.unwrap_or(Duration::from_secs(1));
+            cluster.now += plan.secrets.wake_after.unwrap_or(Duration::from_secs(1));
         }
         for step in steps {
             assert!(cluster.perform(step));

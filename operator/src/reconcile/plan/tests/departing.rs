@@ -97,6 +97,9 @@ async fn the_master_hands_over_to_nobody_while_a_replica_is_away() {
 #[tokio::test]
 async fn a_handover_that_failed_is_tried_with_another_after_a_pause() {
     let mut world = half_way();
+    let answers = &mut world.observed.config_answers;
+    let answer = answers["orders-0"].clone();
+    answers.extend(["orders-1", "orders-2"].map(|name| (name.into(), answer.clone())));
     let pause = |left| Pause {
         left: Duration::from_secs(left),
         tried: vec!["orders-1".into()],
