@@ -419,7 +419,10 @@ fn auth(set: &RedisReplicaSet, references: &References, found: &mut Findings) ->
         )
     });
     check_secret_names(set, spec, found);
-    let request = rotation_request(set);
+    let request = rotation_request(set).and_then(|request| match request {
+        Some(request) => answerable(set, request).map(Some),
+        None => Ok(None),
+    });
     Auth {
         client: credential(spec.client_secret_name.as_deref(), &references.client),
         replication: credential(
@@ -509,6 +512,40 @@ fn rotation_request(set: &RedisReplicaSet) -> Result<Option<RotationRequest>, St
         scope,
         token: token.clone(),
     }))
+}
+
+/// A request that concerns passwords of the user's only, unless it was acted upon before they were the user's, is a mistake.
+fn answerable(set: &RedisReplicaSet, request: RotationRequest) -> Result<RotationRequest, String> {
+    let auth = &set.spec.auth;
+    let states = set.status.as_ref().map(|s| &s.rotation);
+    let client = (
+        "clientSecretName",
+        &auth.client_secret_name,
+        states.map(|r| &r.client),
+    );
+    let replication = (
+        "replicationSecretName",
+        &auth.replication_secret_name,
+        states.map(|r| &r.replication),
+    );
+    let meant = match request.scope {
+        RotationScope::Client => vec![client],
+        RotationScope::Replication => vec![replication],
+        RotationScope::All => vec![client, replication],
+    };
+    let mut theirs = Vec::new();
+    for (field, secret, state) in meant {
+        let seen = state.and_then(|s| s.request.as_ref()) == Some(&request.token);
+        match secret {
+            Some(secret) if !seen => theirs.push(format!("Secret {secret} (spec.auth.{field})")),
+            Some(_) | None => return Ok(request),
+        }
+    }
+    Err(format!(
+        "metadata.annotations[{}]: the operator generates no such password: change {} instead, and remove the annotation",
+        api::ROTATE_ANNOTATION,
+        theirs.join(" and ")
+    ))
 }
 
 fn spread(rules: &[SpreadRule]) -> Vec<Constraint> {

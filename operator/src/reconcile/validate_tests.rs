@@ -351,6 +351,38 @@ fn the_annotation_asks_for_a_rotation() {
 }
 
 #[test]
+fn a_request_to_rotate_what_is_the_users_names_the_secret_to_change() {
+    let ask = |token: &str, auth: Value, seen: Option<&str>| {
+        let mut object = annotated(token);
+        object.spec.auth = serde_json::from_value(auth).unwrap();
+        let status = object.status.get_or_insert_default();
+        status.rotation.client.request = seen.map(str::to_owned);
+        let auth = validate(&object, &References::default(), &defaults()).unwrap();
+        (auth.auth.request.is_some(), auth.auth.request_mistake)
+    };
+    let client = json!({"clientSecretName": "mine"});
+    let both = json!({"clientSecretName": "mine", "replicationSecretName": "theirs"});
+    let (requested, mistake) = ask("client@1", client.clone(), Some("client@0"));
+    assert!(!requested);
+    let told = "change Secret mine (spec.auth.clientSecretName) instead, and remove the annotation";
+    assert!(mistake.unwrap().ends_with(told));
+    let (_, mistake) = ask("all@1", both, None);
+    assert!(
+        mistake
+            .unwrap()
+            .contains("(spec.auth.clientSecretName) and Secret theirs")
+    );
+    for (token, seen) in [
+        ("replication@1", None),
+        ("all@1", None),
+        // Made before there was a Secret.
+        ("client@1", Some("client@1")),
+    ] {
+        assert_eq!(ask(token, client.clone(), seen), (true, None), "{token}");
+    }
+}
+
+#[test]
 fn a_spec_with_mistakes_is_guarded_by_what_is_right_of_it() {
     let mistaken = set(json!({
         "storage": {"size": "8Gi", "ephemeral": {}}, "config": {"maxmemory_policy": "noeviction"},

@@ -169,7 +169,7 @@ impl<'a> Rotation<'a> {
         // What is due already waits for something else than time: members, the end of a pause.
         plan.wake_within(due.filter(|left| !left.is_zero()));
         match next(&self.state, &facts) {
-            Next::Rest => {}
+            Next::Rest => changes.records.extend(self.seen()),
             Next::Wait { why } => {
                 match self.kind {
                     CredentialKind::Client => plan.messages[0] = Some(why.clone()),
@@ -210,6 +210,23 @@ impl<'a> Rotation<'a> {
             ),
         };
         Some(self.record(self.status_of(&self.state, cause), why))
+    }
+
+    /// The record of a request that another password is rotated for and this one, the user's, is not: it is not to be acted
+    /// upon when this one is generated some day.
+    fn seen(&self) -> Option<Planned> {
+        match self.source {
+            CredentialSource::Generated => return None,
+            CredentialSource::Referenced { .. } => {}
+        }
+        let request = self
+            .request()
+            .filter(|r| self.status.request.as_deref() != Some(r))?;
+        let state = RotationState {
+            request: Some(request.to_owned()),
+            ..self.status.clone()
+        };
+        Some(self.record(state, "a request does not concern a password of the user's"))
     }
 
     /// Why a rotation began that was not recorded then.

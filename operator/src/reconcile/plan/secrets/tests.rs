@@ -881,3 +881,17 @@ async fn a_generated_password_that_nobody_has_read_yields_to_the_one_that_client
     cluster.run(|_| Cut::Nowhere);
     cluster.ended(3, 1);
 }
+
+#[tokio::test]
+async fn a_request_for_all_is_not_acted_upon_when_a_password_is_the_users_no_more() {
+    let mut cluster = Cluster::settled_with_clients("a");
+    cluster.request("all");
+    cluster.run(|_| Cut::Nowhere);
+    cluster.ended(1, 2);
+    let rotation = cluster.status().rotation.clone();
+    assert_eq!(rotation.client.request, rotation.replication.request);
+    cluster.object.spec.auth.client_secret_name = None;
+    cluster.given.clear();
+    cluster.run(|_| Cut::Nowhere);
+    cluster.ended(1, 2);
+}
