@@ -20,6 +20,8 @@ pub struct Context<'a> {
     pub host: &'a mut dyn Host,
     /// Thresholds of the compact encodings.
     pub limits: EncodingLimits,
+    /// Longest string that a command may make by adding to one.
+    pub max_string_bytes: usize,
     /// Unix time in milliseconds, constant during a batch of commands.
     pub now_ms: i64,
     /// The same moment in microseconds, for TIME.

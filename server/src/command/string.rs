@@ -12,11 +12,8 @@ use super::{
     float80::Float80,
 };
 use crate::keyspace::{
-    SetExpiry, StringInput, ValueMut, ValueRef, entry::Entry, string::StringRef,
+    ExpiryRule, SetExpiry, StringInput, ValueMut, ValueRef, entry::Entry, string::StringRef,
 };
-
-/// Longest string (`proto-max-bulk-len` of Redis by default).
-const MAX_STRING_BYTES: usize = 512 * 1024 * 1024;
 
 const TOO_LONG: CommandError =
     CommandError::new("ERR string exceeds maximum allowed size (proto-max-bulk-len)");
@@ -264,11 +261,13 @@ fn set(cx: &mut Context<'_>, args: Args<'_>) -> CommandResult {
     Ok(())
 }
 
-/// Stores a string and propagates an absolute expiry.
+/// Stores a string and propagates an absolute expiry. A replica that comes late to a time that is over keeps the key: the
+/// master may have given it another time since, and sends a DEL if not.
 fn store(cx: &mut Context<'_>, key: &[u8], value: &[u8], expiry: SetExpiry) {
+    let rule = cx.keyspace.context().expiry;
     cx.effects.changed(1);
     match expiry {
-        SetExpiry::At(at) if at <= cx.now_ms => {
+        SetExpiry::At(at) if at <= cx.now_ms && rule == ExpiryRule::Delete => {
             cx.keyspace.db(cx.session.db).remove(key);
             cx.effects.propagate([b"DEL", key]);
             return;
@@ -344,7 +343,7 @@ fn getex(cx: &mut Context<'_>, args: Args<'_>) -> CommandResult {
         _ => return Err(CommandError::SYNTAX),
     };
     reply_at(cx, key)?;
-    let now_ms = cx.now_ms;
+    let (now_ms, rule) = (cx.now_ms, cx.keyspace.context().expiry);
     // As in Redis, a key that is not there hides a wrong time.
     if cx.keyspace.db(cx.session.db).peek(key).is_none() {
         return Ok(());
@@ -362,7 +361,7 @@ fn getex(cx: &mut Context<'_>, args: Args<'_>) -> CommandResult {
                 cx.effects.propagate([b"PERSIST", key]);
             }
         }
-        SetExpiry::At(at) if at <= now_ms => {
+        SetExpiry::At(at) if at <= now_ms && rule == ExpiryRule::Delete => {
             cx.keyspace.db(cx.session.db).remove(key);
             cx.effects.changed(1);
             cx.effects.propagate([b"DEL", key]);
@@ -471,7 +470,7 @@ fn setrange(cx: &mut Context<'_>, args: Args<'_>) -> CommandResult {
         cx.reply.integer(old.unwrap_or(0) as i64);
         return Ok(());
     }
-    if offset.saturating_add(patch.len()) > MAX_STRING_BYTES {
+    if offset.saturating_add(patch.len()) > cx.max_string_bytes {
         return Err(TOO_LONG);
     }
     if old.is_none() {
@@ -501,7 +500,7 @@ fn append(cx: &mut Context<'_>, args: Args<'_>) -> CommandResult {
             suffix.len()
         }
         Some(old) => {
-            if old.saturating_add(suffix.len()) > MAX_STRING_BYTES {
+            if old.saturating_add(suffix.len()) > cx.max_string_bytes {
                 return Err(TOO_LONG);
             }
             if let Some(mut entry) = db.get_mut(key)

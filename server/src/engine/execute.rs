@@ -9,6 +9,7 @@ use crate::command::{
     session::{Session, Switch, TransactionState},
     table::{self, CommandEntry},
 };
+use crate::config::NetConfig;
 use crate::keyspace::usage::Uses;
 
 /// Who asks. It decides which gates apply and whether the effect enters the replication stream.
@@ -20,6 +21,19 @@ pub enum Origin {
     Master,
     /// The engine itself (expiry, eviction): no gate applies, effects are propagated.
     Internal,
+}
+
+/// Longest string that any server can be told to take: the greatest `proto-max-bulk-len`.
+const MAX_STRING_BYTES: usize = 2048 * 1024 * 1024;
+
+impl Origin {
+    /// Longest string that a command may make by adding to one; what the master has made is never refused.
+    fn max_string_bytes(self, config: &NetConfig) -> usize {
+        match self {
+            Origin::Client | Origin::Internal => config.max_bulk_bytes as usize,
+            Origin::Master => MAX_STRING_BYTES,
+        }
+    }
 }
 
 /// What became of a request.
@@ -71,7 +85,7 @@ impl State {
         self.effects.clear();
         session.last_command = entry.id;
         let started = clock::ticks();
-        self.call(session, entry, args, out);
+        self.call(session, entry, args, out, origin);
         let stats = &mut self.core.stats.commands[entry.id];
         stats.calls += 1;
         stats.ticks += clock::ticks().wrapping_sub(started);
@@ -94,6 +108,7 @@ impl State {
         entry: &'static CommandEntry,
         args: Args<'_>,
         out: &mut Vec<u8>,
+        origin: Origin,
     ) {
         let mark = out.len();
         let version = session.version;
@@ -105,6 +120,7 @@ impl State {
         let mut context = Context {
             keyspace: &mut self.keyspace,
             limits: self.core.encoding_limits,
+            max_string_bytes: origin.max_string_bytes(&self.core.config.net),
             session,
             reply: ReplyWriter::new(out, version),
             effects: &mut self.effects,

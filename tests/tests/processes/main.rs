@@ -29,6 +29,7 @@ mod replication {
     mod credentials;
     mod guide;
     mod info_fields;
+    mod late;
     mod links;
     mod propagation;
     mod timeouts;
