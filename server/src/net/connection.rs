@@ -159,7 +159,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     async fn hand_over(mut self, request: PsyncRequest) -> Option<Handover<S>> {
-        poll_fn(|cx| self.poll_flush(cx)).await.ok()?;
+        if poll_fn(|cx| self.poll_flush(cx)).await.is_err() {
+            self.end();
+            return None;
+        }
+        let mut state = self.engine.lock();
+        state.keyspace.unwatch(&mut self.session.watched);
+        drop(state);
         let Self {
             stream,
             handle,
@@ -181,7 +187,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let mut woken = std::pin::pin!(handle.wake.notified());
         poll_fn(|cx| {
             loop {
-                if woken.as_mut().poll(cx).is_ready() {
+                // Until it is pending: only then will the next wake be noticed.
+                while woken.as_mut().poll(cx).is_ready() {
                     woken.set(handle.wake.notified());
                 }
                 if handle.is_closing() {
@@ -418,7 +425,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     async fn wait_for_unpause(&mut self) {
-        let unpaused = self.engine.shared.unpaused.notified();
+        let shared = self.engine.shared.clone();
+        let unpaused = shared.unpaused.notified();
         let mut unpaused = std::pin::pin!(unpaused);
         unpaused.as_mut().enable();
         let left = {
@@ -428,12 +436,33 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         };
         if left > 0 {
             let left = Duration::from_millis(left as u64);
+            let handle = self.handle.clone();
             tokio::select! {
                 () = unpaused => {}
                 () = tokio::time::sleep(left) => {}
-                () = self.handle.wake.notified() => {}
+                () = handle.wake.notified() => {}
+                () = self.until_gone() => handle.close(),
             }
         }
+    }
+
+    /// What goes on while the client waits for the server: the rest of earlier replies is written, and what comes is kept
+    /// for later. Returns when the client is gone, as nobody else would notice.
+    async fn until_gone(&mut self) {
+        poll_fn(|cx| {
+            if let Poll::Ready(Err(_)) = self.poll_flush(cx) {
+                return Poll::Ready(());
+            }
+            loop {
+                match ready!(self.poll_read_more(cx)) {
+                    Ok(0) | Err(_) => return Poll::Ready(()),
+                    Ok(_) => self.backlog = Backlog::HasRequests,
+                }
+                let kept = self.unread.len();
+                self.handle.input_bytes.store(kept, Ordering::Relaxed);
+            }
+        })
+        .await;
     }
 
     /// `SAVE`: answers when the snapshot is on disk. Others are served meanwhile.
@@ -518,9 +547,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                     None => std::future::pending().await,
                 }
             };
+            let handle = self.handle.clone();
             tokio::select! {
-                () = self.handle.wake.notified() => {}
+                () = handle.wake.notified() => {}
                 () = sleep => {}
+                () = self.until_gone() => handle.close(),
             }
         };
         self.engine.lock().core.end_wait(&self.handle);

@@ -13,6 +13,13 @@ use crate::engine::{Engine, clients::ClientHandle, clock};
 /// Wait after a failed `accept` (usually: out of file descriptors).
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 
+/// Longest times between probes of a connection that Linux takes (`MAX_TCP_KEEPIDLE`, `MAX_TCP_KEEPINTVL`).
+const MAX_KEEPALIVE: Duration = Duration::from_secs(32_767);
+/// Shortest such time.
+const MIN_KEEPALIVE: Duration = Duration::from_secs(1);
+/// Probes without an answer after which the kernel ends a connection; as in Redis.
+const KEEPALIVE_PROBES: u32 = 3;
+
 const DENIED: &[u8] = b"-DENIED Redis is running in protected mode because protected mode is \
 enabled and no password is set for the default user. In this mode connections are only accepted \
 from the loopback interface. If you want to connect from external computers, set a password \
@@ -77,12 +84,7 @@ async fn admit(
         let full = engine.shared.clients.len() >= limit;
         state.core.stats.connections_received += 1;
         state.core.stats.connections_rejected += u64::from(full || protected);
-        if !keepalive.is_zero() {
-            let keepalive = TcpKeepalive::new()
-                .with_time(keepalive)
-                .with_interval(keepalive / 3);
-            SockRef::from(&stream).set_tcp_keepalive(&keepalive)?;
-        }
+        keep_alive(&stream, keepalive);
         if protected {
             Some(DENIED)
         } else if full {
@@ -103,4 +105,19 @@ async fn admit(
     );
     give(stream.into_std()?, handle);
     Ok(())
+}
+
+/// Has the kernel probe a connection that was quiet for `after`; zero: never. A connection serves without probes, too.
+fn keep_alive(stream: &TcpStream, after: Duration) {
+    if after.is_zero() {
+        return;
+    }
+    let bounded = |time: Duration| time.clamp(MIN_KEEPALIVE, MAX_KEEPALIVE);
+    let keepalive = TcpKeepalive::new()
+        .with_time(bounded(after))
+        .with_interval(bounded(after / 3))
+        .with_retries(KEEPALIVE_PROBES);
+    if let Err(error) = SockRef::from(stream).set_tcp_keepalive(&keepalive) {
+        tracing::debug!(%error, "a connection without tcp-keepalive");
+    }
 }

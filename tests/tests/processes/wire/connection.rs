@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use redfleet_tests::{
     client::{Client, as_text},
     servers::{Program, Server},
@@ -314,5 +314,106 @@ fn too_many_clients_are_told_so() -> Result<()> {
             .and_then(|mut c| c.text("PING"))
             .is_ok_and(|t| t == "PONG")
     })?;
+    Ok(())
+}
+
+/// Whoever hangs up while the server makes them wait is forgotten, as by Redis; what they send meanwhile is kept.
+#[test]
+fn a_client_that_leaves_while_it_waits_is_forgotten() -> Result<()> {
+    for program in [Program::Redis, Program::Redfleet] {
+        let server = Server::start(program, &[])?;
+        let mut watcher = server.client()?;
+        let mut waiting = server.client()?;
+        waiting.send_raw(b"WAIT 1 0\r\n")?;
+        watcher.until("INFO clients", |text| text.contains("blocked_clients:1"))?;
+        waiting.send_raw(b"SET k v\r\n")?;
+        drop(waiting);
+        watcher.until("INFO clients", |text| text.contains("blocked_clients:0"))?;
+        watcher.until("CLIENT LIST", |list| list.lines().count() == 1)?;
+
+        assert_eq!(watcher.text("CLIENT PAUSE 100000 WRITE")?, "OK");
+        let mut paused = server.client()?;
+        paused.send_raw(b"SET k v\r\n")?;
+        watcher.until("CLIENT LIST", |list| list.lines().count() == 2)?;
+        drop(paused);
+        watcher.until("CLIENT LIST", |list| list.lines().count() == 1)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn what_a_client_sends_while_it_waits_is_answered_afterwards() -> Result<()> {
+    for program in [Program::Redis, Program::Redfleet] {
+        let server = Server::start(program, &[])?;
+        let mut watcher = server.client()?;
+        let mut waiting = server.client()?;
+        waiting.send_raw(b"PING\r\nWAIT 1 0\r\nECHO a\r\nECH")?;
+        assert_eq!(waiting.read_raw(7)?, b"+PONG\r\n");
+        watcher.until("INFO clients", |text| text.contains("blocked_clients:1"))?;
+        waiting.send_raw(b"O b\r\n")?;
+        assert!(waiting.is_silent_for(Duration::from_millis(100))?);
+        let list = watcher.text("CLIENT LIST")?;
+        let line = list.lines().find(|line| line.contains("cmd=wait"));
+        let id = line.and_then(|line| line.strip_prefix("id=")?.split(' ').next());
+        let id = id.unwrap_or_default();
+        assert_eq!(
+            watcher.text(&format!("CLIENT UNBLOCK {id}"))?,
+            "1",
+            "{list}"
+        );
+        assert_eq!(waiting.read_raw(18)?, b":0\r\n$1\r\na\r\n$1\r\nb\r\n");
+        // It can be closed from outside as before.
+        assert_eq!(watcher.text(&format!("CLIENT KILL ID {id}"))?, "1");
+        assert!(waiting.read_to_end()?.is_empty());
+    }
+    Ok(())
+}
+
+/// A client that asks to become a replica and is gone before it has read its earlier replies: with some number of them the
+/// sockets are full when it asks.
+#[test]
+fn a_replica_that_never_came_to_be_is_forgotten() -> Result<()> {
+    let server = server(&[])?;
+    let mut watcher = server.client()?;
+    let value = "v".repeat(256 << 10);
+    watcher.call(&["SET", "large", &value])?;
+    for earlier in 1..=40 {
+        let mut replica = server.client()?;
+        let gets = b"GET large\r\n".repeat(earlier);
+        replica.send_raw(&[&gets[..], b"PSYNC ? -1\r\n"].concat())?;
+        // What has come and was not read makes the end a reset.
+        replica.read_raw(1)?;
+        drop(replica);
+    }
+    watcher.until("CLIENT LIST", |list| list.lines().count() == 1)?;
+    Ok(())
+}
+
+#[test]
+fn every_keep_alive_that_is_accepted_lets_clients_in() -> Result<()> {
+    let server = server(&[])?;
+    let mut client = server.client()?;
+    for seconds in ["0", "1", "2", "300", "40000", "2147483647"] {
+        let set = format!("CONFIG SET tcp-keepalive {seconds}");
+        assert_eq!(client.text(&set)?, "OK");
+        let answer = server.client()?.text("PING");
+        assert_eq!(answer.with_context(|| set)?, "PONG");
+    }
+    Ok(())
+}
+
+#[test]
+fn strings_grow_to_proto_max_bulk_len_as_in_redis() -> Result<()> {
+    for program in [Program::Redis, Program::Redfleet] {
+        let server = Server::start(program, &["--proto-max-bulk-len", "1mb"])?;
+        let mut client = server.client()?;
+        assert_eq!(client.text("SETRANGE k 1048575 v")?, "1048576");
+        for command in ["APPEND k v", "SETRANGE k 1048576 v"] {
+            let reply = client.text(command)?;
+            assert!(reply.contains("exceeds maximum allowed size"), "{reply}");
+        }
+        assert_eq!(client.text("CONFIG SET proto-max-bulk-len 2mb")?, "OK");
+        assert_eq!(client.text("APPEND k v")?, "1048577");
+    }
     Ok(())
 }
