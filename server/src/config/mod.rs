@@ -384,6 +384,19 @@ impl Default for EncodingConfig {
 }
 
 impl Config {
+    /// The limits of `client-output-buffer-limit` as they hold. A replica may wait for as much as the backlog keeps, as in
+    /// Redis: else it would be closed as soon as it has been told to go on from there.
+    pub fn output_limits(&self) -> OutputLimits {
+        let mut limits = self.net.output_limits;
+        if limits.replica.hard_bytes > 0 {
+            limits.replica.hard_bytes = limits
+                .replica
+                .hard_bytes
+                .max(self.replication.backlog_bytes);
+        }
+        limits
+    }
+
     /// Checks what no single directive can: combinations. The message names the cure.
     pub fn check(&self) -> Result<(), String> {
         let fleet = &self.fleet;

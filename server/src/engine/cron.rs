@@ -101,7 +101,7 @@ fn housekeeping(engine: &Engine) {
 
 /// `client-output-buffer-limit`.
 fn close_slow_clients(engine: &Engine) {
-    let limits = engine.lock().core.config.net.output_limits;
+    let limits = engine.lock().core.config.output_limits();
     engine
         .shared
         .clients

@@ -13,7 +13,7 @@ use crate::{
         evict::{Candidates, Evicted, EvictionRule, Ranking},
         usage::{FrequencyRule, Tracking},
     },
-    replication::state::Role,
+    replication::{backlog::Backlog, state::Role},
 };
 use resp::Args;
 
@@ -104,11 +104,18 @@ impl State {
 
     /// Evicts until memory is under its limit, within the bounds of one command.
     pub(super) fn make_room(&mut self) -> Room {
+        let replication = &self.core.replication;
+        // A replica has what its master has, which evicts for both.
+        if *replication.role() != Role::Master {
+            return Room::Enough;
+        }
+        let backlog = replication.backlog();
+        let memory = self.keyspace.memory_mut();
+        memory.set_uncounted(backlog.map_or(0, Backlog::excess));
         if !self.keyspace.is_over_memory_limit() {
             return Room::Enough;
         }
-        let rule = eviction_rule(&self.core.config.memory);
-        let Some(rule) = rule.filter(|_| *self.core.replication.role() == Role::Master) else {
+        let Some(rule) = eviction_rule(&self.core.config.memory) else {
             return Room::None;
         };
         if self.core.replication.expiry_rule() != ExpiryRule::Delete {

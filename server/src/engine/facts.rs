@@ -20,6 +20,7 @@ use crate::{
         rates::{RateMeter, Totals},
     },
     replication::{
+        backlog::Backlog,
         identity::ReplId,
         state::{Following, LinkState, Role},
     },
@@ -112,6 +113,7 @@ impl Core {
     fn memory_facts(&self, keyspace: &Keyspace) -> MemoryFacts {
         let memory = keyspace.memory().stats();
         let policy = self.config.matching(&["maxmemory-policy"]).pop();
+        let backlog = self.replication.backlog();
         MemoryFacts {
             allocated: memory.allocated,
             active: memory.active,
@@ -124,10 +126,8 @@ impl Core {
                 .sum(),
             limit: keyspace.memory().limit(),
             policy: policy.map(|(_, value)| value).unwrap_or_default(),
-            backlog: self
-                .replication
-                .backlog()
-                .map_or(0, |backlog| backlog.len()),
+            backlog: backlog.map_or(0, Backlog::len),
+            uncounted: backlog.map_or(0, Backlog::excess),
             clients: self.shared.clients.buffer_bytes(),
         }
     }
@@ -228,7 +228,8 @@ fn link_facts(following: &Following, config: &Config, monotonic_ms: i64) -> Link
         host: following.host.clone(),
         port: following.port,
         up,
-        last_io_s: following.last_io_ms.filter(|_| up || syncing).map(since),
+        last_io_s: following.last_io_ms.filter(|_| up).map(since),
+        sync_last_io_s: following.last_io_ms.filter(|_| syncing).map(since),
         sync: syncing.then_some((following.sync_total_bytes, following.sync_read_bytes)),
         read_offset: following.read_offset,
         down_since_s: following.down_since_ms.filter(|_| !up).map(since),

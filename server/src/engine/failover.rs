@@ -55,7 +55,8 @@ impl Core {
         let now_ms = clock::monotonic_ms();
         let deadline_ms = request
             .timeout
-            .map(|timeout| now_ms + timeout.as_millis() as i64);
+            .map(|timeout| i64::try_from(timeout.as_millis()).unwrap_or(i64::MAX))
+            .map(|timeout_ms| now_ms.saturating_add(timeout_ms));
         self.hold_clients(Purpose::Failover, PauseKind::Writes, UNTIL_ENDED);
         // The acknowledgements of this last entry tell who has everything.
         self.replication.request_acks();

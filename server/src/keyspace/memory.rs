@@ -30,6 +30,8 @@ pub struct MemoryGauge {
     stats: MemoryStats,
     refreshed_ms: Option<i64>,
     limit_bytes: u64,
+    /// Part of what is allocated that the limit does not count.
+    uncounted_bytes: u64,
     /// Estimate of what was allocated since the last refresh.
     grown_bytes: u64,
 }
@@ -50,10 +52,17 @@ impl MemoryGauge {
         self.limit_bytes
     }
 
+    /// Says how much of what is allocated the limit does not count: the stream that slow replicas still need. Eviction would
+    /// make that longer.
+    pub fn set_uncounted(&mut self, bytes: u64) {
+        self.uncounted_bytes = bytes;
+    }
+
     /// Whether there is a limit and the last refresh was above it.
     #[inline]
     pub fn is_over_limit(&self) -> bool {
-        self.limit_bytes != 0 && self.stats.allocated > self.limit_bytes
+        let counted = self.stats.allocated.saturating_sub(self.uncounted_bytes);
+        self.limit_bytes != 0 && counted > self.limit_bytes
     }
 
     /// Notes that a command is about to allocate about `bytes`, and asks the allocator when enough has been noted that the
@@ -144,5 +153,7 @@ mod tests {
         assert!(!gauge.is_over_limit());
         gauge.set_limit(9);
         assert!(gauge.is_over_limit());
+        gauge.set_uncounted(1);
+        assert!(!gauge.is_over_limit());
     }
 }

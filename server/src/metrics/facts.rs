@@ -74,6 +74,8 @@ pub struct MemoryFacts {
     pub policy: String,
     /// The replication backlog.
     pub backlog: u64,
+    /// What of it the limit does not count.
+    pub uncounted: u64,
     /// Buffers of ordinary clients.
     pub clients: u64,
 }
@@ -179,6 +181,8 @@ pub struct LinkFacts {
     pub up: bool,
     /// Seconds since the last byte, while the link is up.
     pub last_io_s: Option<i64>,
+    /// Seconds since the last byte, while a full synchronization runs.
+    pub sync_last_io_s: Option<i64>,
     /// A full synchronization is running: bytes expected (0 if not told) and read.
     pub sync: Option<(u64, u64)>,
     /// Bytes of the stream received.

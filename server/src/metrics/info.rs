@@ -240,7 +240,7 @@ fn push_allocator(text: &mut String, memory: &MemoryFacts, rss: u64) {
     );
     push(text, "mem_fragmentation_ratio", ratio(rss, used));
     push(text, "mem_fragmentation_bytes", rss as i64 - used as i64);
-    push(text, "mem_not_counted_for_evict", 0);
+    push(text, "mem_not_counted_for_evict", memory.uncounted);
     push(text, "mem_replication_backlog", memory.backlog);
     push(text, "mem_clients_normal", memory.clients);
     push(text, "mem_aof_buffer", 0);
@@ -449,7 +449,7 @@ fn link_to_master(text: &mut String, link: &LinkFacts, offset: u64) {
         push(
             text,
             "master_sync_last_io_seconds_ago",
-            link.last_io_s.unwrap_or(-1),
+            link.sync_last_io_s.unwrap_or(-1),
         );
     }
     if !link.up {

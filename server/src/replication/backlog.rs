@@ -48,6 +48,11 @@ impl Backlog {
         self.end - self.start
     }
 
+    /// Bytes held beyond what is kept for those who come back: a slow replica needs them.
+    pub fn excess(&self) -> u64 {
+        self.len().saturating_sub(self.limit)
+    }
+
     /// Whether nothing is held.
     pub fn is_empty(&self) -> bool {
         self.start == self.end

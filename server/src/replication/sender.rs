@@ -304,7 +304,7 @@ impl Sender {
     fn check_behind(&self) -> Result<(), LinkError> {
         let mut state = self.engine.lock();
         let core = &mut state.core;
-        let limit = core.config.net.output_limits.replica.hard_bytes;
+        let limit = core.config.output_limits().replica.hard_bytes;
         let end = core.replication.offset();
         let replica = core
             .replication
@@ -362,9 +362,14 @@ impl Sender {
                 }
                 continue;
             }
-            timeout(silence, self.write(&mut writer, &bytes, || Ok(())))
-                .await
-                .map_err(|_| LinkError::Silent)??;
+            // A replica that loads reads nothing and says that it lives.
+            let began = Instant::now();
+            let is_wanted = || match self.acks {
+                Switch::On => self.check_alive(silence),
+                Switch::Off if began.elapsed() > silence => Err(LinkError::Silent),
+                Switch::Off => Ok(()),
+            };
+            self.write(&mut writer, &bytes, is_wanted).await?;
         }
     }
 
@@ -372,7 +377,7 @@ impl Sender {
     fn take_next(&self, bytes: &mut Vec<u8>) -> Result<Duration, LinkError> {
         let mut state = self.engine.lock();
         let core = &mut state.core;
-        let hard_limit = core.config.net.output_limits.replica.hard_bytes;
+        let hard_limit = core.config.output_limits().replica.hard_bytes;
         let Some((position, online)) = core
             .replication
             .replica_mut(self.handle.id)

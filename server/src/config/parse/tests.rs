@@ -84,6 +84,15 @@ fn the_options_of_the_benchmarks_are_applied() {
 }
 
 #[test]
+fn a_replica_may_wait_for_as_much_as_the_backlog_keeps() {
+    let hard_mib = |words: &[&str]| config(words).output_limits().replica.hard_bytes >> 20;
+    assert_eq!(hard_mib(&[]), 256);
+    assert_eq!(hard_mib(&["--repl-backlog-size", "1gb"]), 1024);
+    let unlimited = ["--client-output-buffer-limit", "replica 0 0 0"];
+    assert_eq!(hard_mib(&unlimited), 0);
+}
+
+#[test]
 fn a_file_comes_first_and_options_go_over_it() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("redis.conf");

@@ -52,6 +52,7 @@ fn a_replica_shows_its_link() {
         host: "master\r\nrole:master".into(),
         port: 6379,
         sync: Some((200, 50)),
+        sync_last_io_s: Some(0),
         down_since_s: Some(3),
         last_error: Some("the master's stream: xadd, k=1\nrole:master".into()),
         read_only: true,
@@ -77,6 +78,7 @@ fn a_replica_shows_its_link() {
         ("master_sync_in_progress", "1"),
         ("master_sync_left_bytes", "150"),
         ("master_sync_perc", "25.00"),
+        ("master_sync_last_io_seconds_ago", "0"),
         ("master_link_down_since_seconds", "3"),
         (
             "master_link_error",

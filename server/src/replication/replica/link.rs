@@ -129,7 +129,7 @@ pub fn start(engine: Arc<Engine>) -> io::Result<()> {
         runtime,
         retry: FIRST_RETRY,
         costly_retry: FIRST_COSTLY_RETRY,
-        distrust: Trust::History,
+        distrusted: None,
         refused_logins: 0,
     };
     thread::Builder::new()
@@ -138,21 +138,14 @@ pub fn start(engine: Arc<Engine>) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether the next attempt may ask for a continuation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Trust {
-    /// It may.
-    History,
-    /// The stream broke the protocol or could not be applied: only a full copy leads on.
-    Nothing,
-}
-
 struct Link {
     engine: Arc<Engine>,
     runtime: Runtime,
     retry: Duration,
     costly_retry: Duration,
-    distrust: Trust,
+    /// The order ([`Target::order`]) under which the stream broke the protocol or could not be applied: only a full copy
+    /// leads on there. Of another master, or after a time as master, it says nothing.
+    distrusted: Option<u64>,
     /// Logins that masters have refused since the last that one accepted.
     refused_logins: usize,
 }
@@ -205,7 +198,7 @@ impl Link {
         self.retry = (self.retry * 2).min(MAX_RETRY);
         match error {
             LinkError::Stream(_) | LinkError::Unapplied { .. } => {
-                self.distrust = Trust::Nothing;
+                self.distrusted = Some(target.order);
                 return self.next_costly_retry();
             }
             LinkError::Handshake(HandshakeError::Authentication(_)) => self.refused_logins += 1,
@@ -344,23 +337,23 @@ impl Link {
                 // `shake_hands` returns only what ends a handshake.
             }
         }
-        self.distrust = Trust::History;
+        self.distrusted = None;
         self.set_state(&target, LinkState::Connected);
         self.stream(&target, wire)
     }
 
     fn settings(&self, target: &Target) -> Result<Settings, LinkError> {
-        let (distrust, refused_logins) = (self.distrust, self.refused_logins);
+        let is_trusted = self.distrusted != Some(target.order);
+        let refused_logins = self.refused_logins;
         self.locked(target, |state| {
             let config = &state.core.config;
             let replication = &state.core.replication;
             let announced = config.replication.announce_port;
             let history = replication.history();
-            let position =
-                (distrust == Trust::History && replication.can_continue()).then_some(Position {
-                    id: history.id,
-                    offset: history.offset,
-                });
+            let position = (is_trusted && replication.can_continue()).then_some(Position {
+                id: history.id,
+                offset: history.offset,
+            });
             Settings {
                 user: config.replication.master_user.clone().into_bytes(),
                 password: password(config, refused_logins).as_bytes().to_vec(),

@@ -63,6 +63,7 @@ impl Replication {
         self.ensure_backlog();
         self.hold = Hold::No;
         self.role = Role::Master;
+        self.lonely_since_ms = None;
         self.continuable = Continuable::Yes;
         self.history.shift(id);
         self.stream_db = None;
@@ -152,5 +153,22 @@ mod tests {
             assert_eq!(following.link, LinkState::Connect);
             assert_eq!(following.down_since_ms, Some(since_ms));
         }
+    }
+
+    #[test]
+    fn a_promoted_server_keeps_its_backlog_as_one_that_just_lost_its_replicas() {
+        let (ping, ttl) = (Duration::from_secs(10), Duration::from_secs(3600));
+        let mut replication = Replication::new(1, &Config::default());
+        replication.tick(0, ping, ttl);
+        replication.follow("master".to_owned(), 6379, 1_000);
+        replication.replace_history(History::new(ReplId::from_random([7; 20])));
+        let hour_ms = 3_600_000;
+        replication.promote(None);
+        replication.tick(2 * hour_ms, ping, ttl);
+        assert!(replication.backlog().is_some(), "siblings may come");
+        replication.tick(3 * hour_ms, ping, ttl);
+        assert!(replication.backlog().is_some());
+        replication.tick(3 * hour_ms + 1, ping, ttl);
+        assert!(replication.backlog().is_none());
     }
 }

@@ -255,3 +255,30 @@ fn use_is_shown_by_object_as_the_policy_counts_it() -> Result<()> {
     ensure!(client.text("OBJECT FREQ f")? == (before + 2).to_string());
     Ok(())
 }
+
+/// `replica-ignore-maxmemory`: a replica has what its master sends, and lets its own clients do what they may.
+#[test]
+fn a_replica_above_its_limit_refuses_nothing() -> Result<()> {
+    for program in [Program::Redis, Program::Redfleet] {
+        let master = Server::start(program, &[])?;
+        assert_eq!(master.client()?.text("SET k v")?, "OK");
+        let options = ["--maxmemory", "1kb", "--replica-read-only", "no"];
+        let replica = Server::replica_of(program, &master, &options)?;
+        let mut client = replica.client()?;
+        client.until("GET k", |value| value == "v")?;
+        for (command, reply) in [("MULTI", "OK"), ("GET k", "QUEUED"), ("SET own v", "OK")] {
+            let answer = client.text(command)?;
+            let is_queued = command == "SET own v" && answer == "QUEUED";
+            ensure!(
+                answer == reply || is_queued,
+                "{program:?} {command}: {answer}"
+            );
+        }
+        let answer = client.text("EXEC")?.to_lowercase();
+        ensure!(
+            answer.contains("\"v\"") && answer.contains("ok"),
+            "{program:?}: {answer}"
+        );
+    }
+    Ok(())
+}
