@@ -1,20 +1,24 @@
 # Sourced by env.sh: the cgroups of nodes, for cgroup v1 (one hierarchy per controller) and v2 (one for all).
-# The v1 half is what the tests run on; the v2 half is written by the kernel's documentation (docs/testing.md says what ran).
+# The v1 half is what the tests run on; of the v2 half docs/testing.md says what was tried.
 
 cgroup_version() { [ -e /sys/fs/cgroup/cgroup.controllers ] && echo 2 || echo 1; }
 
 # v1: the mounted hierarchies by directory name (cpu memory pids … systemd).
 cgroup_hierarchies() { awk '$3 == "cgroup" { n = split($2, a, "/"); print a[n] }' /proc/mounts | sort -u; }
 
+# cgroup_share GROUP : lets the children of a v2 group have controllers, one by one: some machines lack some.
+cgroup_share() {
+  local f
+  for f in cpu memory pids io cpuset hugetlb; do echo "+$f" >"$1/cgroup.subtree_control" 2>/dev/null || true; done
+}
+
 # cgroup_create NODE : the node's group, from the machine's side. In v2 a group with controllers for its children must
-# hold no process itself, so the node's processes live in its child `init`.
+# hold no process itself, so the node's processes live in its child `init`, see cgroup_settle.
 cgroup_create() {
   local h f base
   if [ "$(cgroup_version)" = 2 ]; then
     mkdir -p "/sys/fs/cgroup/$CGROUP/node$1/init"
-    for base in /sys/fs/cgroup "/sys/fs/cgroup/$CGROUP" "/sys/fs/cgroup/$CGROUP/node$1"; do
-      for f in cpu memory pids io cpuset; do echo "+$f" >"$base/cgroup.subtree_control" 2>/dev/null || true; done
-    done
+    cgroup_share /sys/fs/cgroup; cgroup_share "/sys/fs/cgroup/$CGROUP"
     return
   fi
   for h in $(cgroup_hierarchies); do
@@ -30,8 +34,16 @@ cgroup_create() {
 # cgroup_join NODE PID : puts a process of the machine into the node's group (before it makes its cgroup namespace).
 cgroup_join() {
   local h
-  if [ "$(cgroup_version)" = 2 ]; then echo "$2" >"/sys/fs/cgroup/$CGROUP/node$1/init/cgroup.procs"; return; fi
+  if [ "$(cgroup_version)" = 2 ]; then echo "$2" >"/sys/fs/cgroup/$CGROUP/node$1/cgroup.procs"; return; fi
   for h in $(cgroup_hierarchies); do echo "$2" >"/sys/fs/cgroup/$h/$CGROUP/node$1/cgroup.procs"; done
+}
+
+# cgroup_settle NODE PID : moves a process into `init` in v2, once the cgroup namespace is made (whose root is the node's
+# group, since the process was there) or before it enters that namespace; from then on the node's children have controllers.
+cgroup_settle() {
+  [ "$(cgroup_version)" = 2 ] || return 0
+  echo "$2" >"/sys/fs/cgroup/$CGROUP/node$1/init/cgroup.procs"
+  cgroup_share "/sys/fs/cgroup/$CGROUP/node$1"
 }
 
 # cgroup_mount VERSION HIERARCHIES : inside the node's namespaces, over a fresh /sys: only the node's own groups are seen.
@@ -45,9 +57,8 @@ cgroup_mount() {
   done
 }
 
-# What a process entering a node runs first: joins the node's groups from the inside.
-CGROUP_ENTER='if [ -e /sys/fs/cgroup/cgroup.controllers ]; then echo 0 >/sys/fs/cgroup/init/cgroup.procs
-  else for g in /sys/fs/cgroup/*/cgroup.procs; do echo 0 >"$g"; done; fi; exec "$@"'
+# What a process entering a node runs first: joins the node's groups from the inside (in v2 cgroup_settle has done that).
+CGROUP_ENTER='[ -e /sys/fs/cgroup/cgroup.controllers ] || for g in /sys/fs/cgroup/*/cgroup.procs; do echo 0 >"$g"; done; exec "$@"'
 
 # cgroup_remove_node NODE : after its processes are gone. Left-over groups of pods would make the next kubelet wait 3 s each.
 cgroup_remove_node() {

@@ -10,7 +10,13 @@ join_netns() { nsenter --net="/run/netns/redfleet$1" "${@:2}"; }     # not `ip n
 bridge_up() {
   ip link add $BRIDGE type bridge; ip addr add $NET.1/24 dev $BRIDGE; ip link set $BRIDGE up
   for n in $NODES; do ip route add $PODS.$n.0/24 via $NET.1$n; done
+  # Where Docker runs, the machine's firewall sees what a bridge passes on, and drops it.
+  forwarding -I
 }
+
+bridge_down() { ip link del $BRIDGE 2>/dev/null || true; forwarding -D 2>/dev/null || true; }
+
+forwarding() { iptables -w "$1" FORWARD -i $BRIDGE -o $BRIDGE -j ACCEPT; }
 
 net_up() { # a fresh network namespace per boot: no rule, address or connection survives
   local n=$1 m
@@ -31,12 +37,18 @@ power_on() {
   local n=$1 d holder; d=$(node_dir "$1"); mkdir -p "$d"; rm -f "$d/ready"
   net_up "$n"; cgroup_create "$n"
   ( cgroup_join "$n" $BASHPID                                        # join first, then make the cgroup namespace
-    exec setsid nsenter --net=/run/netns/redfleet$n \
-      unshare --mount --uts --ipc --cgroup --pid --fork --kill-child --propagation private "$PWD/node.sh" init $n
+    exec setsid unshare --cgroup "$PWD/node.sh" power $n
   ) </dev/null >"$d/init.log" 2>&1 9>&- &
   holder=$!
   until_true 10 "node $n" test -e "$d/ready" || { cat "$d/init.log" >&2; exit 1; }
   pgrep -P $holder >"$d/pid"
+}
+
+# Runs in the node's cgroup namespace and nothing else of it yet; waits for the node's process 1.
+power() {
+  cgroup_settle "$1" $$
+  exec nsenter --net="/run/netns/redfleet$1" \
+    unshare --mount --uts --ipc --pid --fork --kill-child --propagation private "$PWD/node.sh" init "$1"
 }
 
 # Runs as process 1 of the node. Overlays on /etc, /var/lib and /var/log keep the machine's own files untouched.
@@ -64,6 +76,7 @@ init() {
 
 inside() {
   local n=$1; shift
+  cgroup_settle "$n" $$
   exec nsenter -t "$(cat "$(node_dir "$n")/pid")" --net --mount --uts --ipc --pid --cgroup -- sh -c "$CGROUP_ENTER" sh "$@"
 }
 
@@ -106,10 +119,11 @@ off() {
 
 case ${1:-} in
 bridge-up) bridge_up ;;
-bridge-down) ip link del $BRIDGE 2>/dev/null || true ;;
+bridge-down) bridge_down ;;
 boot) boot "$2" ;;
 off) off "$2" ;;
 kubelet) kubelet "$2" ;;
+power) power "$2" ;;
 init) init "$2" ;;
 in) shift; inside "$@" ;;
 *) sed -n '2s/^# /usage: /p' "$0" >&2; exit 2 ;;
