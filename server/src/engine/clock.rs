@@ -2,10 +2,18 @@
 
 use std::{
     sync::LazyLock,
-    time::{Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+use rustix::time::{ClockId, clock_gettime};
+
+static START: LazyLock<Duration> = LazyLock::new(since_boot);
+
+/// Time since the machine started, that in which it was suspended included: a lease that was over meanwhile is over.
+fn since_boot() -> Duration {
+    let now = clock_gettime(ClockId::Boottime);
+    Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
+}
 
 /// Unix time in milliseconds. Only expiry, logs and reports may depend on it.
 pub fn unix_ms() -> i64 {
@@ -24,21 +32,13 @@ pub fn unix_us() -> i64 {
 }
 
 /// Milliseconds of the monotonic clock since the process first asked. Leases and timeouts use it.
-#[allow(
-    clippy::disallowed_methods,
-    reason = "the one place where the monotonic clock is read"
-)]
 pub fn monotonic_ms() -> i64 {
-    START.elapsed().as_millis() as i64
+    since_boot().saturating_sub(*START).as_millis() as i64
 }
 
 /// Microseconds of the monotonic clock, for durations of commands.
-#[allow(
-    clippy::disallowed_methods,
-    reason = "the one place where the monotonic clock is read"
-)]
 pub fn monotonic_us() -> u64 {
-    START.elapsed().as_micros() as u64
+    since_boot().saturating_sub(*START).as_micros() as u64
 }
 
 static TICKS: LazyLock<quanta::Clock> = LazyLock::new(quanta::Clock::new);
