@@ -49,13 +49,14 @@ pub fn decide(verdict: &Verdict, evidence: &Evidence<'_>) -> Decision {
             },
             None => elect(
                 Intent::Unplanned,
-                OldMaster::Gone,
+                OldMaster::Unknown,
                 FailoverReason::Bootstrap,
             ),
         },
+        // Of its lease the release speaks.
         Verdict::Released(release) => elect(
             Intent::Planned(*release),
-            OldMaster::Gone,
+            OldMaster::Unknown,
             FailoverReason::PodDeleted,
         ),
         Verdict::Gone(proof) => with_votes(evidence, || {
@@ -63,7 +64,7 @@ pub fn decide(verdict: &Verdict, evidence: &Evidence<'_>) -> Decision {
                 Proof::Container | Proof::Refused | Proof::OwnWord => FailoverReason::ProcessLost,
                 Proof::PodDeleted => FailoverReason::PodDeleted,
             };
-            elect(Intent::Forced, OldMaster::Gone, reason)
+            elect(Intent::Forced, OldMaster::Gone(evidence.term), reason)
         }),
         Verdict::Missed(symptom) => with_votes(evidence, || {
             let reason = match symptom {
@@ -153,13 +154,13 @@ mod tests {
             (
                 Verdict::Released(release),
                 Intent::Planned(release),
-                OldMaster::Gone,
+                OldMaster::Unknown,
                 FailoverReason::PodDeleted,
             ),
             (
                 Verdict::Gone(Proof::Refused),
                 Intent::Forced,
-                OldMaster::Gone,
+                OldMaster::Gone(Term(3)),
                 FailoverReason::ProcessLost,
             ),
             (

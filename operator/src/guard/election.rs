@@ -316,7 +316,9 @@ impl Guard {
         let same = last.term == status.term && last.from.as_ref() == Some(&last.to);
         let age = self.context.wall().duration_since(last.at.0);
         let again = same && unheard(last.reason) && unheard(call.reason);
-        (again && age < UNHEARD_AGAIN).then(|| MemberName::new(last.to.clone()))
+        // A record of the future was made by another clock: it does not tell when.
+        let is_fresh = !age.is_negative() && age < UNHEARD_AGAIN;
+        (again && is_fresh).then(|| MemberName::new(last.to.clone()))
     }
 
     /// Who is preferred among equals: whom the old master handed over to, then everybody but the
@@ -443,7 +445,7 @@ mod tests {
     fn unheard() -> Call {
         Call {
             intent: Intent::Forced,
-            old_master: OldMaster::Gone,
+            old_master: OldMaster::Gone(Term(1)),
             reason: FailoverReason::NodeLost,
         }
     }

@@ -188,7 +188,7 @@ impl Guard {
         let handed = self.release(order, term).await?;
         let call = Call {
             intent: Intent::Planned(handed.release),
-            old_master: OldMaster::Gone,
+            old_master: OldMaster::Unknown,
             reason: command.reason,
         };
         let planned = Planned::To {

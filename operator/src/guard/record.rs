@@ -347,7 +347,7 @@ mod tests {
     fn process_lost() -> Call {
         Call {
             intent: Intent::Forced,
-            old_master: replset::OldMaster::Gone,
+            old_master: replset::OldMaster::Gone(replset::Term(1)),
             reason: FailoverReason::ProcessLost,
         }
     }

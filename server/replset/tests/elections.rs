@@ -209,11 +209,15 @@ fn a_release_makes_waiting_needless() {
     let answers = [("b", "8:5 +700"), ("c", "8:5 +900")];
     assert_eq!(run(planned, &answers), "b by Quorum, defer 0 ms, loss None");
     let mut known_dead = plan(&["a", "b", "c"]);
-    known_dead.old_master = OldMaster::Gone;
+    known_dead.old_master = OldMaster::Gone(Term(8));
     assert_eq!(
-        run(known_dead, &answers),
+        run(known_dead.clone(), &answers),
         "b by Quorum, defer 0 ms, loss None"
     );
+    // Another one that led before may be cut off and serve on.
+    known_dead.old_master = OldMaster::Gone(Term(9));
+    let waited = run(known_dead, &answers);
+    assert!(waited.contains("defer 800 ms"), "{waited}");
 }
 
 #[test]

@@ -9,8 +9,8 @@
 mod scene;
 
 use replset::{
-    Bootstrapped, DataPosition, Election, Handover, Input, Intent, MasterLink, Member, NotObeyed,
-    Offset, Output, ReplId, Reply, RoleKind, Serve, Term, Timing, Vote,
+    Bootstrapped, DataPosition, Election, Generation, Handover, Input, Intent, MasterLink, Member,
+    NotObeyed, Offset, Output, ReplId, Reply, RoleKind, Serve, Term, Timing, Vote, VoterSet,
 };
 
 use scene::{Set, boot, name};
@@ -158,6 +158,36 @@ fn a_member_that_lost_its_disk_has_no_vote_until_the_others_know_it() {
     set.pass(500);
     assert_eq!(set.nodes[2].member.state().vote, Vote::Granted);
     assert_eq!(set.nodes[2].disk.vote, Vote::Granted);
+    assert_eq!(set.serving(), vec![0]);
+}
+
+#[test]
+fn who_was_no_voter_for_a_while_votes_again_when_the_master_knows() {
+    let mut set = Set::of(3);
+    let voters = |set: &Set, generation, voters: &[usize]| {
+        let peers = set.plan(Intent::Forced, Bootstrapped::Yes).peers;
+        let voters = VoterSet {
+            generation: Generation(generation),
+            voters: voters.iter().map(|at| name(*at)).collect(),
+        };
+        Input::Voters(8, voters, peers)
+    };
+    let two = voters(&set, 2, &[0, 1]);
+    set.ask(0, two);
+    set.pass(500);
+    let vote = |set: &Set| set.nodes[2].member.state().vote;
+    assert_eq!(vote(&set), Vote::Suspended);
+    assert_eq!(set.nodes[2].disk.vote, Vote::Suspended);
+    // The master of two serves without a lease: those who know of three must not depose it behind its back.
+    let three = voters(&set, 3, &[0, 1, 2]);
+    set.ask(1, three.clone());
+    set.ask(2, three.clone());
+    set.pass(500);
+    assert_eq!(vote(&set), Vote::Suspended);
+    assert_eq!(set.serving(), vec![0]);
+    set.ask(0, three);
+    set.pass(500);
+    assert_eq!(vote(&set), Vote::Granted);
     assert_eq!(set.serving(), vec![0]);
 }
 

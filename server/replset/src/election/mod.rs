@@ -483,7 +483,7 @@ impl Election {
     /// How long the winner must serve nobody: until every lease that a promise speaks of is over,
     /// except those whose master is known to be gone.
     fn defer_ms(&self, now_ms: u64) -> u64 {
-        if self.plan.old_master == OldMaster::Gone || !self.rules.defer_to_old_lease {
+        if !self.rules.defer_to_old_lease {
             return 0;
         }
         let mut gone: Vec<Term> = self
@@ -492,6 +492,10 @@ impl Election {
             .collect();
         if let Intent::Planned(release) = &self.plan.intent {
             gone.push(release.term);
+        }
+        match self.plan.old_master {
+            OldMaster::Gone(term) => gone.push(term),
+            OldMaster::Unknown => {}
         }
         let left = |(promise, at_ms): (&Promise, u64)| {
             let passed_ms = now_ms.saturating_sub(at_ms);

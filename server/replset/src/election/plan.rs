@@ -46,8 +46,9 @@ pub enum CutTails {
 pub enum OldMaster {
     /// Nothing: it may hold a lease.
     Unknown,
-    /// It is dead beyond doubt (its container terminated), or it released its term.
-    Gone,
+    /// Whoever led in this term is dead beyond doubt (its container terminated). Leases of other terms hold: their master may
+    /// be another, cut off and serving.
+    Gone(Term),
 }
 
 /// What an election is to do.

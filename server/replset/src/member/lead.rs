@@ -201,6 +201,9 @@ impl Member {
         let stamp = candidate.stamp?;
         let me = &self.state.id.name;
         let voters = &self.state.voters.voters;
+        if !voters.contains(name) {
+            return None;
+        }
         let recorded = voters
             .iter()
             .filter(|voter| *voter != name)

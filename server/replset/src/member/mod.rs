@@ -483,12 +483,17 @@ impl Member {
             .or_else(|| self.state.history_of(&self.data))
     }
 
-    /// Adopts newer voters; whether anything changed.
+    /// Adopts newer voters; whether anything changed. Who is none of them gives up its vote: if it becomes one again, a master
+    /// that knows this has to admit it. Else it could elect another while its master, which does not count on it yet, needs
+    /// nobody's lease.
     fn adopt_voters(&mut self, voters: &VoterSet) -> bool {
         let newer = voters.generation > self.state.voters.generation;
         let first = self.state.voters.voters.is_empty() && !voters.voters.is_empty();
         if newer || first {
             self.state.voters = voters.clone();
+            if !voters.contains(&self.state.id.name) {
+                self.state.vote = Vote::Suspended;
+            }
         }
         newer || first
     }
