@@ -152,6 +152,10 @@ impl Watcher {
                 Err(Probe::Unreachable) if closed => Line::Closed,
                 Err(Probe::Unreachable) => Line::Unreachable,
             };
+            match line {
+                Line::Silent | Line::Unreachable => self.remote.connect_anew(),
+                Line::Up | Line::Refused | Line::Closed | Line::Unknown => {}
+            }
             if !self.tell(line).await {
                 return;
             }
@@ -248,7 +252,7 @@ fn gave_up(status: &tonic::Status) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use tokio::net::TcpListener;
+    use tokio::{io::AsyncReadExt, net::TcpListener};
 
     use super::*;
 
@@ -273,6 +277,26 @@ mod tests {
         loop {
             if let News::Line(Line::Refused) = heard.recv().await.unwrap().news {
                 break;
+            }
+        }
+        drop(link);
+    }
+
+    #[tokio::test]
+    async fn what_did_not_answer_is_called_over_another_connection() {
+        const PREFACE: &[u8] = b"PRI * HTTP/2";
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (events, _heard) = mpsc::channel(4);
+        let link = Link::start("m-0".into(), address.ip(), address.port(), "t", events).unwrap();
+        let mut kept = Vec::new();
+        while kept.len() < 2 {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut begin = [0; PREFACE.len()];
+            // A probe says nothing.
+            if stream.read_exact(&mut begin).await.is_ok() {
+                assert_eq!(begin, PREFACE);
+                kept.push(stream);
             }
         }
         drop(link);

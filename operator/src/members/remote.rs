@@ -1,6 +1,10 @@
 //! Calls to one member's control port.
 
-use std::{net::IpAddr, time::Duration};
+use std::{
+    net::IpAddr,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use control::{
     auth::BearerToken,
@@ -55,10 +59,12 @@ pub enum CallError {
 
 type Client = MemberClient<InterceptedService<Channel, BearerToken>>;
 
-/// One member's control port; cheap to clone.
+/// One member's control port; cheap to clone, and all clones use one connection.
 #[derive(Clone, Debug)]
 pub struct Remote {
-    client: Client,
+    endpoint: Endpoint,
+    token: BearerToken,
+    client: Arc<Mutex<Client>>,
 }
 
 impl Remote {
@@ -77,9 +83,25 @@ impl Remote {
             .connect_timeout(CONNECT_TIMEOUT)
             .tcp_nodelay(true);
         let token = BearerToken::new(token).map_err(|error| setup(error.to_string()))?;
+        let client = MemberClient::with_interceptor(endpoint.connect_lazy(), token.clone());
         Ok(Self {
-            client: MemberClient::with_interceptor(endpoint.connect_lazy(), token),
+            endpoint,
+            token,
+            client: Arc::new(Mutex::new(client)),
         })
+    }
+
+    /// Calls from now on use another connection. The kernel keeps one whose other end was cut off for as long as the cut
+    /// lasted again, and tries less and less often whether it is over.
+    pub fn connect_anew(&self) {
+        let channel = self.endpoint.connect_lazy();
+        let client = MemberClient::with_interceptor(channel, self.token.clone());
+        *self.client.lock().unwrap_or_else(PoisonError::into_inner) = client;
+    }
+
+    fn client(&self) -> Client {
+        let client = self.client.lock().unwrap_or_else(PoisonError::into_inner);
+        client.clone()
     }
 
     /// The state now.
@@ -88,7 +110,7 @@ impl Remote {
     /// When it does not answer in time.
     pub async fn state(&self) -> Result<proto::State, CallError> {
         let request = timed(proto::GetStateRequest {}, CALL_TIMEOUT);
-        let answer = self.client.clone().get_state(request).await;
+        let answer = self.client().get_state(request).await;
         Ok(answer.map_err(failed("GetState"))?.into_inner())
     }
 
@@ -98,7 +120,7 @@ impl Remote {
     /// When it cannot be opened.
     pub async fn watch(&self) -> Result<Streaming<proto::State>, CallError> {
         let request = Request::new(proto::GetStateRequest {});
-        let answer = self.client.clone().watch_state(request).await;
+        let answer = self.client().watch_state(request).await;
         Ok(answer.map_err(failed("WatchState"))?.into_inner())
     }
 
@@ -112,8 +134,7 @@ impl Remote {
     ) -> Result<Result<Box<Promise>, NotObeyed>, CallError> {
         let request = timed(proto::PrepareRequest::from(prepare), CALL_TIMEOUT);
         let answer = self
-            .client
-            .clone()
+            .client()
             .prepare(request)
             .await
             .map_err(failed("Prepare"))?;
@@ -130,8 +151,7 @@ impl Remote {
     ) -> Result<Result<Promoted, NotObeyed>, CallError> {
         let request = timed(proto::PromoteRequest::from(promote), SLOW_CALL_TIMEOUT);
         let answer = self
-            .client
-            .clone()
+            .client()
             .promote(request)
             .await
             .map_err(failed("Promote"))?;
@@ -145,8 +165,7 @@ impl Remote {
     pub async fn follow(&self, follow: &Follow) -> Result<Result<(), NotObeyed>, CallError> {
         let request = timed(proto::FollowRequest::from(follow), CALL_TIMEOUT);
         let answer = self
-            .client
-            .clone()
+            .client()
             .follow(request)
             .await
             .map_err(failed("Follow"))?;
@@ -163,8 +182,7 @@ impl Remote {
     ) -> Result<Result<Handed, NotObeyed>, CallError> {
         let request = timed(proto::HandoverRequest::from(handover), SLOW_CALL_TIMEOUT);
         let answer = self
-            .client
-            .clone()
+            .client()
             .handover(request)
             .await
             .map_err(failed("Handover"))?;
@@ -186,8 +204,7 @@ impl Remote {
         };
         let request = timed(request, SLOW_CALL_TIMEOUT);
         let answer = self
-            .client
-            .clone()
+            .client()
             .set_voters(request)
             .await
             .map_err(failed("SetVoters"))?;
@@ -203,7 +220,7 @@ impl Remote {
         credentials: proto::SetCredentialsRequest,
     ) -> Result<u64, CallError> {
         let request = timed(credentials, SLOW_CALL_TIMEOUT);
-        let answer = self.client.clone().set_credentials(request).await;
+        let answer = self.client().set_credentials(request).await;
         Ok(answer
             .map_err(failed("SetCredentials"))?
             .into_inner()
@@ -219,7 +236,7 @@ impl Remote {
         config: proto::SetConfigRequest,
     ) -> Result<proto::SetConfigReply, CallError> {
         let request = timed(config, SLOW_CALL_TIMEOUT);
-        let answer = self.client.clone().set_config(request).await;
+        let answer = self.client().set_config(request).await;
         Ok(answer.map_err(failed("SetConfig"))?.into_inner())
     }
 }
