@@ -69,9 +69,10 @@ pub enum Next {
     },
 }
 
-/// The next step from the `members` there are to `wanted` of them.
+/// The next step from the `members` there are to `wanted` of them. Who was `tried` and did not take over comes after the others,
+/// who failed last comes last.
 #[must_use]
-pub fn next(members: &[Member], voters: &[String], wanted: usize) -> Next {
+pub fn next(members: &[Member], voters: &[String], wanted: usize, tried: &[String]) -> Next {
     let resize = |n: usize| Next::Resize {
         to: i32::try_from(n).unwrap_or(i32::MAX),
     };
@@ -80,7 +81,8 @@ pub fn next(members: &[Member], voters: &[String], wanted: usize) -> Next {
         n if n < wanted => resize(wanted),
         n => match members.last() {
             Some(last) => {
-                remove(last, &members[..n - 1], voters, wanted).unwrap_or_else(|| resize(n - 1))
+                let rest = &members[..n - 1];
+                remove(last, rest, voters, wanted, tried).unwrap_or_else(|| resize(n - 1))
             }
             None => Next::Keep,
         },
@@ -88,12 +90,20 @@ pub fn next(members: &[Member], voters: &[String], wanted: usize) -> Next {
 }
 
 /// What must happen before `last` may go; `None` when it may.
-fn remove(last: &Member, rest: &[Member], voters: &[String], wanted: usize) -> Option<Next> {
+fn remove(
+    last: &Member,
+    rest: &[Member],
+    voters: &[String],
+    wanted: usize,
+    tried: &[String],
+) -> Option<Next> {
     // One that goes next takes nothing away, and may be down for good.
     let mut stays = rest.iter().take(wanted);
     if last.duty == Duty::Master {
         // Likewise it would only have to hand over again.
-        return Some(match stays.find(|m| m.sync == Sync::InSync) {
+        let fit = stays.filter(|m| m.sync == Sync::InSync);
+        let target = fit.min_by_key(|m| tried.iter().position(|name| *name == m.name));
+        return Some(match target {
             Some(to) => Next::SwitchOver {
                 from: last.name.clone(),
                 to: to.name.clone(),
@@ -170,32 +180,35 @@ mod tests {
 
     #[test]
     fn growing_adds_all_at_once() {
-        assert_eq!(next(&members("Mrr"), &names(3), 5), Next::Resize { to: 5 });
+        assert_eq!(
+            next(&members("Mrr"), &names(3), 5, &[]),
+            Next::Resize { to: 5 }
+        );
     }
 
     #[test]
     fn shrinking_takes_the_vote_then_one_member_then_the_next() {
         let all = members("Mrrrr");
         assert_eq!(
-            next(&all, &names(5), 3),
+            next(&all, &names(5), 3, &[]),
             Next::Resign {
                 member: "m-4".into()
             }
         );
-        assert_eq!(next(&all, &names(4), 3), Next::Resize { to: 4 });
+        assert_eq!(next(&all, &names(4), 3, &[]), Next::Resize { to: 4 });
         assert_eq!(
-            next(&all[..4], &names(4), 3),
+            next(&all[..4], &names(4), 3, &[]),
             Next::Resign {
                 member: "m-3".into()
             }
         );
-        assert_eq!(next(&all[..4], &names(3), 3), Next::Resize { to: 3 });
-        assert_eq!(next(&all[..3], &names(3), 3), Next::Keep);
+        assert_eq!(next(&all[..4], &names(3), 3, &[]), Next::Resize { to: 3 });
+        assert_eq!(next(&all[..3], &names(3), 3, &[]), Next::Keep);
     }
 
     #[test]
     fn the_master_is_never_removed_it_hands_over_first() {
-        let next = next(&members("-rrrM"), &names(5), 3);
+        let next = next(&members("-rrrM"), &names(5), 3, &[]);
         assert_eq!(
             next,
             Next::SwitchOver {
@@ -206,15 +219,32 @@ mod tests {
     }
 
     #[test]
+    fn who_did_not_take_over_is_tried_after_the_others() {
+        for (tried, to) in [
+            (vec![], "m-0"),
+            (vec!["m-0"], "m-1"),
+            (vec!["m-1", "m-0"], "m-2"),
+        ] {
+            let tried: Vec<String> = tried.into_iter().map(str::to_owned).collect();
+            let next = next(&members("rrrrM"), &names(5), 3, &tried);
+            let expected = Next::SwitchOver {
+                from: "m-4".into(),
+                to: to.into(),
+            };
+            assert_eq!(next, expected, "{tried:?}");
+        }
+    }
+
+    #[test]
     fn the_master_hands_over_to_nobody_who_goes_next() {
-        let next = next(&members("---rM"), &names(5), 3);
+        let next = next(&members("---rM"), &names(5), 3, &[]);
         let why = "m-4 is the master and nobody who stays is in sync".into();
         assert_eq!(next, Next::Wait { why });
     }
 
     #[test]
     fn nobody_is_removed_while_another_is_not_in_sync() {
-        let next = next(&members("M-rrr"), &names(5), 3);
+        let next = next(&members("M-rrr"), &names(5), 3, &[]);
         assert_eq!(
             next,
             Next::Wait {
@@ -228,8 +258,8 @@ mod tests {
         let all = members("Mrr-r");
         assert_eq!(voters(&names(5), &all, 3), Some(names(4)));
         assert_eq!(voters(&names(4), &all, 3), Some(names(3)));
-        assert_eq!(next(&all, &names(3), 3), Next::Resize { to: 4 });
-        assert_eq!(next(&all[..4], &names(3), 3), Next::Resize { to: 3 });
+        assert_eq!(next(&all, &names(3), 3, &[]), Next::Resize { to: 4 });
+        assert_eq!(next(&all[..4], &names(3), 3, &[]), Next::Resize { to: 3 });
     }
 
     #[test]

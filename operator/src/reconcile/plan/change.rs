@@ -80,7 +80,12 @@ fn at_once(set: &ValidatedSet, observed: &Observed, members: &[MemberFacts]) -> 
         .min(members.len());
     let scalable: Vec<scaling::Member> = members[..existing].iter().map(scalable).collect();
     let status = observed.set.status.clone().unwrap_or_default();
-    let scaling = scaling::next(&scalable, &status.voters, wanted);
+    let scaling = scaling::next(
+        &scalable,
+        &status.voters,
+        wanted,
+        &observed.switchovers.tried,
+    );
     let template = template(set, observed);
     let rollout = rollout(members, template, &observed.switchovers.tried);
     let violations = relocation::violations(set, observed, members);
