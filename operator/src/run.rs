@@ -4,7 +4,12 @@
 //! Stop, at SIGTERM or SIGINT: the queue and the guards first, then the Lease is given back so that
 //! the next operator acts at once.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    io,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Arc,
+    time::Instant,
+};
 
 use anyhow::Context as _;
 use k8s_openapi::api::coordination::v1::Lease;
@@ -76,7 +81,7 @@ async fn serve(options: RunOptions) -> anyhow::Result<()> {
     });
     let (operator, news) = Operator::new(context);
     let (stop, stopped) = watch::channel(false);
-    let listener = TcpListener::bind(options.http_address)
+    let listener = listen(options.http_address)
         .await
         .with_context(|| format!("listening on {}", options.http_address))?;
     let health = Health::new(metrics);
@@ -104,6 +109,17 @@ async fn serve(options: RunOptions) -> anyhow::Result<()> {
         .await
         .context("stopping the HTTP port")?
         .context("the HTTP port failed")
+}
+
+/// Where the machine has no IPv6, the address that means all addresses is the one of IPv4.
+async fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let any = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), address.port());
+    match TcpListener::bind(address).await {
+        Err(_) if address == SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), address.port()) => {
+            TcpListener::bind(any).await
+        }
+        bound => bound,
+    }
 }
 
 async fn wait_for_signal() -> anyhow::Result<()> {

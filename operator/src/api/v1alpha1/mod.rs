@@ -149,8 +149,9 @@ pub struct RedisReplicaSetSpec {
     pub failover: FailoverSpec,
 
     /// `true` stops everything the operator does for this set, failover included: nothing is created, changed or
-    /// promoted until it is `false` again. The servers keep running and serving, and a replica whose pod Kubernetes replaces
-    /// joins again. What is not done yet by then is named by the condition Ready (reason PausedByUser). Default: `false`.
+    /// promoted until it is `false` again. The servers keep running and serving: a replica whose pod Kubernetes replaces
+    /// joins again, and the Services find it. What is not done yet by then is named by the condition Ready (reason
+    /// PausedByUser). Default: `false`.
     #[serde(default, skip_serializing_if = "is_default")]
     pub paused: bool,
 }
