@@ -7,6 +7,12 @@
 use super::db::Db;
 use super::{ExpiryRule, Keyspace};
 
+/// Percent of the keys looked at that were expired, above which a database's turn goes on: what Redis takes as stale
+/// keys that may stay for a while.
+const ACCEPTABLE_STALE_PERCENT: usize = 10;
+/// Rounds of one database in a row, however much of it is expired, before it is the next one's turn.
+pub(super) const MAX_TURN_ROUNDS: usize = 64;
+
 /// What one round of active expiry did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ExpireRound {
@@ -14,22 +20,44 @@ pub struct ExpireRound {
     pub visited: usize,
     /// Entries of those that were removed.
     pub expired: usize,
+    /// Databases whose turn ended: few of their keys were expired, or they had many rounds in a row.
+    pub turns: u32,
+}
+
+/// The database whose turn it is, so that none waits for another that never comes to its end.
+#[derive(Debug, Default)]
+pub(super) struct ExpireTurn {
+    db: u32,
+    rounds: usize,
 }
 
 impl Keyspace {
-    /// Removes keys whose time is over, in all databases in turn, until about `budget` entries with an expiry were looked
-    /// at or as many segments were skipped. Does nothing unless the rule is [`ExpiryRule::Delete`].
+    /// Removes keys whose time is over, in the databases in turn and where the last round ended, until about `budget`
+    /// entries with an expiry were looked at or as many segments were skipped, or every database had its turn. Does
+    /// nothing unless the rule is [`ExpiryRule::Delete`].
     pub fn active_expire(&mut self, budget: usize) -> ExpireRound {
+        let databases = self.databases();
         let mut round = ExpireRound::default();
         if self.context.expiry != ExpiryRule::Delete {
+            round.turns = databases;
             return round;
         }
         let mut left = budget;
-        for index in 0..self.databases() {
-            if left == 0 {
-                break;
-            }
+        while left > 0 && round.turns < databases {
+            let before = round;
+            let index = self.expire_turn.db;
             self.db(index).active_expire(&mut left, &mut round);
+            self.expire_turn.rounds += 1;
+            let visited = round.visited - before.visited;
+            let expired = round.expired - before.expired;
+            let is_clean = expired * 100 <= visited * ACCEPTABLE_STALE_PERCENT;
+            if is_clean || self.expire_turn.rounds == MAX_TURN_ROUNDS {
+                self.expire_turn = ExpireTurn {
+                    db: (index + 1) % databases,
+                    rounds: 0,
+                };
+                round.turns += 1;
+            }
         }
         round
     }

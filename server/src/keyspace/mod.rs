@@ -36,6 +36,7 @@ pub mod watch;
 mod tests;
 
 use self::evict::Pool;
+use self::expire::ExpireTurn;
 use self::garbage::Garbage;
 use self::hash::KeyHasher;
 use self::memory::MemoryGauge;
@@ -134,6 +135,7 @@ pub struct Keyspace {
     snapshot: Option<SnapshotRun>,
     memory: MemoryGauge,
     eviction_pool: Pool,
+    expire_turn: ExpireTurn,
     hasher: KeyHasher,
 }
 
@@ -169,6 +171,7 @@ impl Keyspace {
             snapshot: None,
             memory: MemoryGauge::default(),
             eviction_pool: Pool::default(),
+            expire_turn: ExpireTurn::default(),
             hasher,
         }
     }
@@ -187,6 +190,7 @@ impl Keyspace {
             snapshot: None,
             memory: MemoryGauge::default(),
             eviction_pool: Pool::default(),
+            expire_turn: ExpireTurn::default(),
             hasher: self.hasher,
         }
     }

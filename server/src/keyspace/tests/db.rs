@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
+use super::super::expire::MAX_TURN_ROUNDS;
 use super::super::string::StringInput;
 use super::super::types::{EncodingLimits, value::Value};
 use super::super::watch::WatchSet;
@@ -94,6 +95,43 @@ fn active_expiry_removes_everything_that_is_due_and_nothing_else() {
         (0, 0),
         "nothing is due, so nothing is looked at"
     );
+}
+
+#[test]
+fn no_database_waits_for_the_expired_keys_of_another() {
+    let filled = |keys: u64, due_every: u64| {
+        let mut keyspace = keyspace();
+        for number in 0..keys {
+            let at = if number % due_every == 0 {
+                1
+            } else {
+                1_000_000
+            };
+            let expiry = SetExpiry::At(NOW + at);
+            keyspace
+                .db(0)
+                .set_string(&key(number), StringInput::Int(1), expiry);
+        }
+        keyspace
+            .db(5)
+            .set_string(b"a", StringInput::Int(1), SetExpiry::At(NOW + 1));
+        keyspace.set_context(NOW + 1, ExpiryRule::Delete);
+        keyspace
+    };
+    // Few of db 0 are expired: it is soon another's turn, and that of db 0 again where it was.
+    let mut keyspace = filled(if cfg!(miri) { 5_000 } else { 50_000 }, 20);
+    let first = keyspace.active_expire(400);
+    assert!(first.expired > 0 && first.expired < first.visited / 10);
+    assert_eq!(first.turns, 1);
+    assert_eq!(keyspace.active_expire(400).turns, 16);
+    assert_eq!(keyspace.db(5).len(), 0);
+    // Very many are: it has a number of rounds.
+    let mut keyspace = filled(if cfg!(miri) { 500 } else { 200_000 }, 1);
+    for _ in 0..=MAX_TURN_ROUNDS {
+        keyspace.active_expire(400);
+    }
+    assert_eq!(keyspace.db(5).len(), 0);
+    assert!(cfg!(miri) || keyspace.db(0).len() > 1000);
 }
 
 #[test]
