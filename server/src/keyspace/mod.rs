@@ -314,14 +314,18 @@ impl Keyspace {
         (to, new_key): (u32, &[u8]),
         rule: ReplaceRule,
     ) -> TransferOutcome {
-        let Some(entry) = self.db(from).get(key) else {
+        if self.db(from).get(key).is_none() {
+            return TransferOutcome::NoSuchKey;
+        }
+        // Before the value is copied: it may be big.
+        if rule == ReplaceRule::KeepTarget && self.db(to).contains(new_key) {
+            return TransferOutcome::TargetExists;
+        }
+        let Some(entry) = self.db(from).peek(key) else {
             return TransferOutcome::NoSuchKey;
         };
         let copy = entry.duplicate(new_key, entry.expire_at());
         let target = self.db(to);
-        if rule == ReplaceRule::KeepTarget && target.contains(new_key) {
-            return TransferOutcome::TargetExists;
-        }
         if let Some(old) = target.insert_entry(copy) {
             target.discard(old);
         }

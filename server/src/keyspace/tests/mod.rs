@@ -1,5 +1,6 @@
 //! Tests of the keyspace against simple models.
 
+mod costs;
 mod db;
 mod entry;
 mod slices;
