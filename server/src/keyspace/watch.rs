@@ -66,16 +66,15 @@ impl WatchedKeys {
     }
 }
 
-/// What one client watches. Give it back with [`Keyspace::unwatch`] before dropping it.
+/// What one client watches, by database and key: it may be very many keys. Give it back with [`Keyspace::unwatch`] before
+/// dropping it.
 #[derive(Debug, Default)]
 pub struct WatchSet {
-    keys: Vec<WatchedKey>,
+    databases: BTreeMap<u32, BTreeMap<Box<[u8]>, WatchedKey>>,
 }
 
 #[derive(Debug)]
 struct WatchedKey {
-    db: u32,
-    key: Box<[u8]>,
     version: u64,
     /// The key was there when WATCH was called (a key whose time was over is not).
     existed: bool,
@@ -84,51 +83,46 @@ struct WatchedKey {
 impl WatchSet {
     /// Number of watched keys.
     pub fn len(&self) -> usize {
-        self.keys.len()
+        self.databases.values().map(BTreeMap::len).sum()
     }
 
     /// Whether no key is watched.
     pub fn is_empty(&self) -> bool {
-        self.keys.is_empty()
+        self.databases.is_empty()
     }
 }
 
 impl Keyspace {
     /// Adds a key to `set`, unless it is in it already.
     pub fn watch(&mut self, set: &mut WatchSet, db: u32, key: &[u8]) {
-        if set
-            .keys
-            .iter()
-            .any(|watched| watched.db == db && *watched.key == *key)
-        {
+        let keys = set.databases.entry(db).or_default();
+        if keys.contains_key(key) {
             return;
         }
         let database = self.db(db);
         let existed = database.contains(key);
         let version = database.books.watched.add(key);
-        set.keys.push(WatchedKey {
-            db,
-            key: key.into(),
-            version,
-            existed,
-        });
+        keys.insert(key.into(), WatchedKey { version, existed });
     }
 
     /// Empties `set`.
     pub fn unwatch(&mut self, set: &mut WatchSet) {
-        for watched in set.keys.drain(..) {
-            self.db(watched.db).books.watched.remove(&watched.key);
+        for (db, keys) in std::mem::take(&mut set.databases) {
+            let watched = &mut self.db(db).books.watched;
+            keys.keys().for_each(|key| watched.remove(key));
         }
     }
 
     /// Whether a key of `set` has changed since it was added, or has expired by `now_ms`.
     pub fn watch_broken(&self, set: &WatchSet, now_ms: i64) -> bool {
-        set.keys.iter().any(|watched| {
-            let Some(db) = self.dbs.get(watched.db as usize) else {
+        set.databases.iter().any(|(db, keys)| {
+            let Some(db) = self.dbs.get(*db as usize) else {
                 return true;
             };
-            db.books.watched.version(&watched.key) != Some(watched.version)
-                || (watched.existed && db.has_expired(&watched.key, now_ms))
+            keys.iter().any(|(key, watched)| {
+                db.books.watched.version(key) != Some(watched.version)
+                    || (watched.existed && db.has_expired(key, now_ms))
+            })
         })
     }
 }

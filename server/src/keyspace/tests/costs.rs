@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 
 use super::super::string::StringInput;
 use super::super::types::{EncodingLimits, value::Value};
+use super::super::watch::WatchSet;
 use super::super::{ReplaceRule, SetExpiry, TransferOutcome};
-use super::keyspace;
+use super::{key, keyspace};
 
 fn timed<T>(run: impl FnOnce() -> T) -> (T, Duration) {
     let start = Instant::now();
@@ -35,4 +36,23 @@ fn a_copy_that_may_not_be_made() {
         time_refused * 5 < time_done,
         "{time_refused:?}, where a copy takes {time_done:?}"
     );
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "measures time")]
+fn watching_one_more_key() {
+    const KEYS: u64 = 300_000;
+    let mut keyspace = keyspace();
+    let mut set = WatchSet::default();
+    let ((), elapsed) = timed(|| {
+        for number in 0..KEYS {
+            keyspace.watch(&mut set, 0, &key(number));
+        }
+        assert_eq!(set.len() as u64, KEYS);
+        assert!(!keyspace.watch_broken(&set, 1_000_000));
+        keyspace.unwatch(&mut set);
+        assert!(set.is_empty());
+    });
+    // Comparing each key with all the others takes minutes.
+    assert!(elapsed < Duration::from_secs(10), "{elapsed:?}");
 }
