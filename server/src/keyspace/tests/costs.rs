@@ -4,7 +4,11 @@
 use std::time::{Duration, Instant};
 
 use super::super::string::StringInput;
-use super::super::types::{EncodingLimits, value::Value};
+use super::super::types::{
+    EncodingLimits,
+    list::{End, List},
+    value::Value,
+};
 use super::super::watch::WatchSet;
 use super::super::{ReplaceRule, SetExpiry, TransferOutcome};
 use super::{key, keyspace};
@@ -54,5 +58,31 @@ fn watching_one_more_key() {
         assert!(set.is_empty());
     });
     // Comparing each key with all the others takes minutes.
+    assert!(elapsed < Duration::from_secs(10), "{elapsed:?}");
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "measures time")]
+fn the_last_elements_of_a_long_list() {
+    const ELEMENTS: usize = 200_000;
+    const READS: usize = 100_000;
+    let limits = EncodingLimits {
+        list_max_listpack_size: 1,
+        ..EncodingLimits::default()
+    };
+    let mut list = List::new();
+    for number in 0..ELEMENTS {
+        list.push(End::Tail, number.to_string().as_bytes(), &limits);
+    }
+    let ((), elapsed) = timed(|| {
+        for read in 0..READS {
+            let index = ELEMENTS - 1 - read % 10;
+            assert!(list.get(index).unwrap().is(index.to_string().as_bytes()));
+            assert!(list.iter_from(index).count() <= 10);
+            let mut back = list.iter_back_from(index);
+            assert!(back.next().unwrap().is(index.to_string().as_bytes()));
+        }
+    });
+    // Walking there from the head takes minutes.
     assert!(elapsed < Duration::from_secs(10), "{elapsed:?}");
 }

@@ -10,7 +10,7 @@
 
 mod nodes;
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, ops::RangeBounds};
 
 use super::{
     EncodingLimits,
@@ -392,13 +392,17 @@ impl List {
 
     /// All elements, from either end.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = Element<'_>> {
-        self.runs().flat_map(|(entries, _)| Iter::over(entries))
+        self.runs(..).flat_map(|(entries, _)| Iter::over(entries))
     }
 
-    fn runs(&self) -> impl DoubleEndedIterator<Item = (&[u8], usize)> {
+    /// The runs with these numbers; a listpack is one run.
+    fn runs(
+        &self,
+        numbers: impl RangeBounds<usize>,
+    ) -> impl DoubleEndedIterator<Item = (&[u8], usize)> {
         let (pack, nodes) = match self.0.view() {
             View::Small(pack) => (Some((pack.entries(), pack.len())), None),
-            View::Big(nodes) => (None, Some(&nodes.nodes)),
+            View::Big(nodes) => (None, Some(nodes.nodes.range(numbers))),
         };
         pack.into_iter().chain(
             nodes
@@ -408,23 +412,33 @@ impl List {
         )
     }
 
+    /// The number of the run that holds the element with this index, found from the nearer end of the list, and the
+    /// index in it.
+    fn locate(&self, index: usize) -> (usize, usize) {
+        match self.0.view() {
+            View::Small(_) => (0, index),
+            View::Big(nodes) => nodes.locate(index),
+        }
+    }
+
     /// Elements from this index on.
     pub fn iter_from(&self, index: usize) -> impl Iterator<Item = Element<'_>> {
-        let mut before = index;
-        self.runs().flat_map(move |(entries, count)| {
-            let skipped = before.min(count);
-            before -= skipped;
+        let (first, mut before) = self.locate(index);
+        self.runs(first..).flat_map(move |(entries, count)| {
+            let skipped = std::mem::take(&mut before).min(count);
             Iter::over(&entries[offset_of(entries, skipped, count)..])
         })
     }
 
     /// Elements from this index back to the first.
     pub fn iter_back_from(&self, index: usize) -> impl Iterator<Item = Element<'_>> {
-        let mut behind = self.len().saturating_sub(index.saturating_add(1));
-        self.runs().rev().flat_map(move |(entries, count)| {
-            let skipped = behind.min(count);
-            behind -= skipped;
-            Iter::over(&entries[..offset_of(entries, count - skipped, count)]).rev()
+        let end = index.saturating_add(1).min(self.len());
+        let (last, in_last) = self.locate(end.saturating_sub(1));
+        let mut taken = Some(in_last + 1);
+        let runs = self.runs(..(last + 1).min(self.listpack_count()));
+        runs.rev().flat_map(move |(entries, count)| {
+            let taken = taken.take().unwrap_or(count);
+            Iter::over(&entries[..offset_of(entries, taken, count)]).rev()
         })
     }
 }
