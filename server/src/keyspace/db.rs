@@ -45,6 +45,17 @@ pub enum SetOutcome {
     Overwritten,
 }
 
+/// Whose record of uses an entry has that is put in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Record {
+    /// That of its key, which is used by that; a new one where the key is new.
+    Key,
+    /// The one that it brings: the value was moved.
+    Value,
+    /// A new one: the value is a copy.
+    New,
+}
+
 /// What became of a RENAME.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RenameOutcome {
@@ -345,27 +356,46 @@ impl Db {
 
     /// Stores an entry under its key; returns the entry that was there. The loaders' way in.
     pub fn insert_entry(&mut self, entry: Box<Entry>) -> Option<Box<Entry>> {
+        self.insert_with(entry, Record::Key)
+    }
+
+    /// As [`Db::insert_entry`], with a record of uses other than that of the key.
+    pub(super) fn insert_with(&mut self, entry: Box<Entry>, record: Record) -> Option<Box<Entry>> {
         let key = entry.key();
         let hash = self.table.hash(key);
         if self.context.expiry != ExpiryRule::Ignore {
             self.remove_expired(key);
         }
-        let chance = self.chance();
+        let (chance, access) = (self.chance(), entry.access());
         self.books.hook.note_moved(&entry);
         if let Some(mut occupied) = self.table.get_mut(hash, key) {
             self.books.watched.modified(key);
             self.books.hook.before_change(&mut occupied);
             let old = occupied.replace_with(|old| old.replaced_by(entry));
-            touch(&mut occupied, &self.context, chance);
+            match record {
+                Record::Key => touch(&mut occupied, &self.context, chance),
+                Record::Value => occupied.entry_mut().set_access(access),
+                Record::New => {
+                    let initial = self.context.initial_access();
+                    occupied.entry_mut().set_access(initial);
+                }
+            }
             return old;
         }
-        self.insert_absent(hash, entry);
+        match record {
+            Record::Key | Record::New => self.insert_absent(hash, entry),
+            Record::Value => self.insert_as_it_is(hash, entry),
+        }
         None
     }
 
     fn insert_absent(&mut self, hash: u64, mut entry: Box<Entry>) {
-        self.books.watched.modified(entry.key());
         entry.set_access(self.context.initial_access());
+        self.insert_as_it_is(hash, entry);
+    }
+
+    fn insert_as_it_is(&mut self, hash: u64, entry: Box<Entry>) {
+        self.books.watched.modified(entry.key());
         self.table.insert_new(hash, entry);
     }
 
@@ -395,7 +425,7 @@ impl Db {
         let Some(entry) = self.take(from) else {
             return RenameOutcome::NoSuchKey;
         };
-        if let Some(old) = self.insert_entry(entry.with_key(to)) {
+        if let Some(old) = self.insert_with(entry.with_key(to), Record::Value) {
             self.books.garbage.discard(old);
         }
         RenameOutcome::Renamed

@@ -35,6 +35,7 @@ pub mod watch;
 #[cfg(test)]
 mod tests;
 
+use self::db::Record;
 use self::evict::Pool;
 use self::expire::ExpireTurn;
 use self::garbage::Garbage;
@@ -303,7 +304,7 @@ impl Keyspace {
         let Some(entry) = self.db(from).take(key) else {
             return TransferOutcome::NoSuchKey;
         };
-        self.db(to).insert_entry(entry);
+        self.db(to).insert_with(entry, Record::Value);
         TransferOutcome::Done
     }
 
@@ -326,7 +327,7 @@ impl Keyspace {
         };
         let copy = entry.duplicate(new_key, entry.expire_at());
         let target = self.db(to);
-        if let Some(old) = target.insert_entry(copy) {
+        if let Some(old) = target.insert_with(copy, Record::New) {
             target.discard(old);
         }
         TransferOutcome::Done

@@ -256,6 +256,43 @@ fn use_is_shown_by_object_as_the_policy_counts_it() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn a_values_record_of_uses_goes_where_the_value_goes() -> Result<()> {
+    let options = ["--maxmemory-policy", "allkeys-lfu"];
+    let counts = ["--lfu-log-factor", "0", "--lfu-decay-time", "0"];
+    let mut pair = Pair::start(&[options.as_slice(), &counts].concat())?;
+    pair.script("SET a v")?;
+    for _ in 0..20 {
+        pair.script("GET a")?;
+    }
+    pair.script(
+        "OBJECT FREQ a
+        RENAME a b
+        OBJECT FREQ b
+        SET target v
+        RENAME b target
+        OBJECT FREQ target
+        RENAMENX target c
+        OBJECT FREQ c
+        MOVE c 1
+        SELECT 1
+        OBJECT FREQ c
+        COPY c d
+        OBJECT FREQ c
+        OBJECT FREQ d
+        SET used v
+        GET used
+        GET used
+        COPY c used REPLACE
+        OBJECT FREQ used
+        SET c other
+        OBJECT FREQ c
+        RPUSH cold e
+        RENAME cold c
+        OBJECT FREQ c",
+    )
+}
+
 /// `replica-ignore-maxmemory`: a replica has what its master sends, and lets its own clients do what they may.
 #[test]
 fn a_replica_above_its_limit_refuses_nothing() -> Result<()> {
