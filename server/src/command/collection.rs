@@ -11,6 +11,7 @@ use resp::{Args, ReplyWriter};
 use super::{
     args,
     context::RandomWords,
+    effects::Effects,
     error::{CommandError, CommandResult},
 };
 use crate::{
@@ -31,6 +32,9 @@ const DEFAULT_SCAN_COUNT: usize = 10;
 const SCAN_STEPS_PER_ELEMENT: usize = 10;
 /// Most elements that a command with a negative count repeats; Redis has no limit and dies of it.
 const MAX_REPEATED_ELEMENTS: usize = 16 << 20;
+
+/// Elements of one command that a removal of many is propagated as.
+pub const MAX_PROPAGATED_ELEMENTS: usize = 1024;
 
 /// A type of value that has elements.
 pub trait Collection: Sized {
@@ -141,6 +145,17 @@ pub fn store<T: Collection>(db: &mut Db, key: &[u8], value: T) -> u64 {
     }
     db.set(key, value.into_value(), SetExpiry::Clear);
     1
+}
+
+/// Propagates a removal by the names of what was removed; `command` is SREM or ZREM.
+pub fn propagate_removal(effects: &mut Effects, command: &str, key: &[u8], removed: &[Vec<u8>]) {
+    for elements in removed.chunks(MAX_PROPAGATED_ELEMENTS) {
+        let words: Vec<&[u8]> = [command.as_bytes(), key]
+            .into_iter()
+            .chain(elements.iter().map(Vec::as_slice))
+            .collect();
+        effects.propagate(words);
+    }
 }
 
 /// Writes an element as a byte string.

@@ -9,7 +9,7 @@ use resp::Args;
 use super::{
     CommandError, CommandSpec, Context, Group, KeySpec, args,
     collection::{
-        Draw, Scan, again, at_least, change, change_or_create, positive_count, read, reply_element,
+        Draw, Scan, again, at_least, change, change_or_create, positive_count, propagate_removal, read, reply_element,
         reply_empty_scan, store, unique_elements,
     },
     error::CommandResult,
@@ -18,9 +18,6 @@ use crate::keyspace::{
     Db,
     types::{EncodingLimits, entry::Element, hash::Written, set::Set},
 };
-
-/// Members of one SREM that an SPOP is propagated as.
-const MAX_PROPAGATED_MEMBERS: usize = 1024;
 
 const fn spec(name: &'static str, arity: i32, handler: super::spec::Handler) -> CommandSpec {
     CommandSpec::new(name, Group::Set, arity, handler)
@@ -203,13 +200,7 @@ fn spop(cx: &mut Context<'_>, args: Args<'_>) -> CommandResult {
         (removed as u64, ())
     })?;
     cx.effects.changed(popped.len() as u64);
-    for members in popped.chunks(MAX_PROPAGATED_MEMBERS) {
-        let words: Vec<&[u8]> = [b"SREM".as_slice(), key]
-            .into_iter()
-            .chain(members.iter().map(Vec::as_slice))
-            .collect();
-        cx.effects.propagate(words);
-    }
+    propagate_removal(cx.effects, "SREM", key, &popped);
     Ok(())
 }
 

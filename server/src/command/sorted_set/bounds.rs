@@ -112,6 +112,20 @@ impl<'a> Range<'a> {
         }
     }
 
+    /// Whether it is left open what the range means in this set: a range of members where scores are not equal. What we
+    /// find then depends on how the set is stored, which a replica may do in another way.
+    pub(super) fn is_left_open(self, set: &SortedSet) -> bool {
+        match self {
+            Range::Rank(..)
+            | Range::Score(..)
+            | Range::Lex(LexBound::Lowest, LexBound::Highest) => false,
+            Range::Lex(..) => {
+                let score = |rank| set.get(rank).map(|(_, score)| score);
+                score(0) != score(set.len().saturating_sub(1))
+            }
+        }
+    }
+
     /// The rank, in ascending order, of the first member in the range, and the number of members.
     /// Indexes count in `order`.
     pub(super) fn ranks(self, set: &SortedSet, order: Order) -> (usize, usize) {

@@ -10,7 +10,8 @@ use super::{
 use crate::{
     command::{
         CommandError, Context, args,
-        collection::{change, read, store},
+        collection::{MAX_PROPAGATED_ELEMENTS, change, propagate_removal, read, store},
+        effects::Effects,
         error::CommandResult,
     },
     keyspace::types::{entry::Element, sorted_set::SortedSet},
@@ -204,7 +205,9 @@ pub(super) fn zrangestore(cx: &mut Context<'_>, args: Args<'_>) -> CommandResult
     let limits = cx.limits;
     let db = cx.keyspace.db(cx.session.db);
     let mut result = SortedSet::new();
+    let mut is_left_open = false;
     if let Some(set) = read::<SortedSet>(db, &args[2])? {
+        is_left_open = query.range.is_left_open(set);
         let (count, members) = query.select(set);
         result = SortedSet::for_members(count, 0, &limits);
         for (member, score) in members {
@@ -212,9 +215,26 @@ pub(super) fn zrangestore(cx: &mut Context<'_>, args: Args<'_>) -> CommandResult
         }
     }
     let size = result.len();
+    if is_left_open && (size > 0 || db.contains(&args[1])) {
+        propagate_stored(cx.effects, &args[1], &result);
+    }
     cx.effects.changed(store(db, &args[1], result));
     cx.reply.integer(size as i64);
     Ok(())
+}
+
+/// Propagates a result that is to be stored by its members: a replica might find others.
+fn propagate_stored(effects: &mut Effects, key: &[u8], result: &SortedSet) {
+    effects.propagate([b"DEL".as_slice(), key]);
+    let mut members = result.iter_from(0).peekable();
+    while members.peek().is_some() {
+        let mut words = vec![b"ZADD".to_vec(), key.to_vec()];
+        for (member, score) in members.by_ref().take(MAX_PROPAGATED_ELEMENTS) {
+            words.push(resp::format_double(score).to_vec());
+            words.push(member.to_vec());
+        }
+        effects.propagate(words.iter().map(Vec::as_slice));
+    }
 }
 
 /// Replies the number of members in a range.
@@ -238,12 +258,19 @@ pub(super) fn zlexcount(cx: &mut Context<'_>, args: Args<'_>) -> CommandResult {
 fn remove(cx: &mut Context<'_>, args: Args<'_>, kind: RangeKind) -> CommandResult {
     let range = Range::parse(kind, &args[2], &args[3])?;
     let db = cx.keyspace.db(cx.session.db);
+    // What a replica might find otherwise is named to it.
+    let mut named = Vec::new();
     let removed = change(db, &args[1], |set: &mut SortedSet| {
         let (start, count) = range.ranks(set, Order::Ascending);
+        if range.is_left_open(set) {
+            let members = set.iter_from(start).take(count);
+            named.extend(members.map(|(member, _)| member.to_vec()));
+        }
         (set.remove_ranks(start, count) as u64, ())
     })?;
     let removed = removed.map_or(0, |(changes, ())| changes);
     cx.effects.changed(removed);
+    propagate_removal(cx.effects, "ZREM", &args[1], &named);
     cx.reply.integer(removed as i64);
     Ok(())
 }

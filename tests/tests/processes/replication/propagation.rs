@@ -296,6 +296,61 @@ fn what_depends_on_time_or_chance_is_sent_as_what_it_did() -> Result<()> {
     Ok(())
 }
 
+/// A range of members means little where scores differ: what it is depends on how the set is stored, so the replica, which
+/// stores it in another way, is told the members.
+#[test]
+fn ranges_of_members_of_unequal_scores_reach_replicas_as_what_they_did() -> Result<()> {
+    let master = Server::start(Program::Redfleet, &[])?;
+    let options = ["--zset-max-listpack-entries", "100000"];
+    let replicas = [
+        Server::replica_of(Program::Redfleet, &master, &options)?,
+        Server::replica_of(Program::Redis, &master, &options)?,
+    ];
+    let mut client = master.client()?;
+    client.until("WAIT 2 1000", |n| n == "2")?;
+    let mut random = Random::new(5);
+    let mut member = || {
+        format!(
+            "{}{}",
+            char::from(b'a' + random.below(26) as u8),
+            random.below(1000)
+        )
+    };
+    for number in 0..3000 {
+        client.run(&format!("ZADD z {number} {}", member()))?;
+        client.run(&format!("ZADD same 0 {}", member()))?;
+    }
+    let (mut removed, mut stored) = (0, 0);
+    for letter in 'c'..='v' {
+        for key in ["z", "same"] {
+            let reply = client.text(&format!(
+                "ZRANGESTORE to:{key}:{letter} {key} [{letter} (x BYLEX"
+            ))?;
+            stored += reply.parse::<usize>()?;
+        }
+        removed += client
+            .text(&format!("ZREMRANGEBYLEX z [{letter} ({letter}5"))?
+            .parse::<usize>()?;
+        client.run(&format!("ZREMRANGEBYLEX same [{letter} ({letter}5"))?;
+    }
+    ensure!(
+        stored > 3000 && removed > 100,
+        "{stored} stored, {removed} removed"
+    );
+    for command in [
+        "SET old v",
+        "ZRANGESTORE old z (b (b BYLEX",
+        "ZRANGESTORE z z [b (w BYLEX LIMIT 1 1500",
+        "ZREMRANGEBYLEX z - +",
+    ] {
+        client.run(command)?;
+    }
+    for replica in &replicas {
+        equal(&master, replica)?;
+    }
+    Ok(())
+}
+
 fn equal(master: &Server, replica: &Server) -> Result<()> {
     eventually("equal data", DEADLINE, || {
         Ok((digests(master)? == digests(replica)?).then_some(()))
