@@ -25,6 +25,9 @@ use crate::{
 };
 
 const OUT_OF_RANGE: CommandError = CommandError::new("ERR value is out of range");
+const REPLY_TOO_LARGE: CommandError = CommandError::new(
+    "ERR the reply would have more than 512 MB, ask for fewer elements at a time",
+);
 
 /// Elements that a scan returns unless `COUNT` says otherwise.
 const DEFAULT_SCAN_COUNT: usize = 10;
@@ -32,6 +35,8 @@ const DEFAULT_SCAN_COUNT: usize = 10;
 const SCAN_STEPS_PER_ELEMENT: usize = 10;
 /// Most elements that a command with a negative count repeats; Redis has no limit and dies of it.
 const MAX_REPEATED_ELEMENTS: usize = 16 << 20;
+/// Most bytes of their reply: few big elements, repeated, are as much as many small ones.
+const MAX_REPEATED_BYTES: usize = 512 << 20;
 
 /// Elements of one command that a removal of many is propagated as.
 pub const MAX_PROPAGATED_ELEMENTS: usize = 1024;
@@ -211,6 +216,43 @@ impl Draw {
     }
 }
 
+/// Writes `count` elements, each drawn from all: from `packed`, all elements of an encoding in which every draw is a walk,
+/// or by `draw`.
+pub fn reply_repeated<T: Copy>(
+    reply: &mut ReplyWriter<'_>,
+    count: usize,
+    packed: Option<impl Iterator<Item = T>>,
+    draw: impl Fn(&mut RandomWords) -> Option<T>,
+    write: impl Fn(&mut ReplyWriter<'_>, T),
+    random: &mut RandomWords,
+) -> CommandResult {
+    let packed = packed.filter(|_| count > 1);
+    let packed: Option<Vec<T>> = packed.map(Iterator::collect);
+    let drawn = (0..count).filter_map(|_| match &packed {
+        Some(all) if all.is_empty() => None,
+        Some(all) => all.get(random.below(all.len())).copied(),
+        None => draw(random),
+    });
+    write_within(reply, MAX_REPEATED_BYTES, drawn, write)
+}
+
+/// Writes elements; an error once the reply has more than `most_bytes`.
+fn write_within<T>(
+    reply: &mut ReplyWriter<'_>,
+    most_bytes: usize,
+    mut elements: impl Iterator<Item = T>,
+    write: impl Fn(&mut ReplyWriter<'_>, T),
+) -> CommandResult {
+    let start = reply.len();
+    elements.try_for_each(|element| {
+        write(reply, element);
+        if reply.len() - start > most_bytes {
+            return Err(REPLY_TOO_LARGE);
+        }
+        Ok(())
+    })
+}
+
 /// `count` different numbers under `bound`, which is larger, in random order.
 pub fn unique_numbers(count: usize, bound: usize, random: &mut RandomWords) -> Vec<usize> {
     if count > bound / 3 {
@@ -334,6 +376,23 @@ pub fn reply_empty_scan(reply: &mut ReplyWriter<'_>) -> CommandResult {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn repeated_elements_end_at_the_limit_of_their_reply() {
+        let big = [b'x'; 1000];
+        for (count, expected) in [(9, Ok(())), (10, Err(REPLY_TOO_LARGE))] {
+            let mut out = vec![b'y'; 5000];
+            let mut reply = ReplyWriter::new(&mut out, resp::Version::Resp3);
+            let elements = std::iter::repeat_n(Element::Text(&big), count).chain(
+                // What comes behind the limit is not even drawn.
+                std::iter::from_fn(|| (count > 9).then(|| panic!("it was drawn"))),
+            );
+            assert_eq!(
+                write_within(&mut reply, 10_000, elements, reply_element),
+                expected
+            );
+        }
+    }
 
     #[test]
     fn unique_numbers_are_unique_at_any_ratio() {

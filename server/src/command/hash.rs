@@ -10,7 +10,7 @@ use super::{
     CommandError, CommandSpec, Context, Group, KeySpec, args,
     collection::{
         Draw, Scan, change, change_or_create, read, reply_element, reply_empty_scan,
-        unique_elements,
+        reply_repeated, unique_elements,
     },
     error::CommandResult,
     float80::Float80,
@@ -325,11 +325,14 @@ fn hrandfield(cx: &mut Context<'_>, args: Args<'_>) -> CommandResult {
     match draw {
         Draw::Repeated(count) => {
             start_pairs(&mut cx.reply, count, values);
-            for _ in 0..count {
-                if let Some(pair) = hash.random(&mut |bound| random.below(bound)) {
-                    reply_pair(&mut cx.reply, pair, values);
-                }
-            }
+            reply_repeated(
+                &mut cx.reply,
+                count,
+                hash.listpack().map(|_| hash.iter()),
+                |random| hash.random(&mut |bound| random.below(bound)),
+                |reply, pair| reply_pair(reply, pair, values),
+                random,
+            )?;
         }
         Draw::Unique(count) if count >= hash.len() => {
             start_pairs(&mut cx.reply, hash.len(), values);

@@ -9,8 +9,8 @@ use resp::Args;
 use super::{
     CommandError, CommandSpec, Context, Group, KeySpec, args,
     collection::{
-        Draw, Scan, again, at_least, change, change_or_create, positive_count, propagate_removal, read, reply_element,
-        reply_empty_scan, store, unique_elements,
+        Draw, Scan, again, at_least, change, change_or_create, positive_count, propagate_removal,
+        read, reply_element, reply_empty_scan, reply_repeated, store, unique_elements,
     },
     error::CommandResult,
 };
@@ -220,11 +220,14 @@ fn srandmember(cx: &mut Context<'_>, args: Args<'_>) -> CommandResult {
         },
         (Some(Draw::Repeated(count)), Some(set)) => {
             reply.array(count);
-            for _ in 0..count {
-                if let Some(member) = set.random(&mut |bound| random.below(bound)) {
-                    reply_element(reply, member);
-                }
-            }
+            reply_repeated(
+                reply,
+                count,
+                set.compact().map(|_| set.iter()),
+                |random| set.random(&mut |bound| random.below(bound)),
+                reply_element,
+                random,
+            )?;
         }
         (Some(Draw::Unique(count)), Some(set)) if count >= set.len() => {
             reply.array(set.len());

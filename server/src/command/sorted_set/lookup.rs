@@ -6,7 +6,9 @@ use super::{Scores, reply_member, start_members};
 use crate::{
     command::{
         CommandError, Context, args,
-        collection::{Draw, Scan, read, reply_element, reply_empty_scan, unique_numbers},
+        collection::{
+            Draw, Scan, read, reply_element, reply_empty_scan, reply_repeated, unique_numbers,
+        },
         error::CommandResult,
     },
     keyspace::types::sorted_set::SortedSet,
@@ -103,11 +105,14 @@ pub(super) fn zrandmember(cx: &mut Context<'_>, args: Args<'_>) -> CommandResult
     match draw {
         Draw::Repeated(count) => {
             start_members(reply, count, scores);
-            for _ in 0..count {
-                if let Some(member) = set.random(&mut |bound| cx.random.below(bound)) {
-                    reply_member(reply, member, scores);
-                }
-            }
+            reply_repeated(
+                reply,
+                count,
+                set.listpack().map(|_| set.iter_from(0)),
+                |random| set.random(&mut |bound| random.below(bound)),
+                |reply, member| reply_member(reply, member, scores),
+                cx.random,
+            )?;
         }
         Draw::Unique(count) if count >= set.len() => {
             start_members(reply, set.len(), scores);
