@@ -458,10 +458,10 @@ impl Entry {
         let value = match self.value() {
             ValueRef::String(_) if self.header.kind() == Kind::Big => self.big_capacity(),
             ValueRef::String(_) => 0,
-            ValueRef::List(list) => list.memory_bytes(),
+            ValueRef::List(list) => list.memory_bytes(samples),
             ValueRef::Set(set) => set.memory_bytes(samples),
             ValueRef::Hash(hash) => hash.memory_bytes(samples),
-            ValueRef::SortedSet(sorted) => sorted.memory_bytes(),
+            ValueRef::SortedSet(sorted) => sorted.memory_bytes(samples),
         };
         layout(self.tail.len()).size() + value
     }

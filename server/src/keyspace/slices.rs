@@ -74,7 +74,9 @@ impl Entry {
             ValueRef::List(list) => list.listpack_count() >= BIG_LIST_NODES,
             ValueRef::Set(set) => heavy(set.heap_elements(), &|| set.memory_bytes(SAMPLES)),
             ValueRef::Hash(hash) => heavy(hash.heap_elements(), &|| hash.memory_bytes(SAMPLES)),
-            ValueRef::SortedSet(sorted) => heavy(sorted.heap_elements(), &|| sorted.memory_bytes()),
+            ValueRef::SortedSet(sorted) => {
+                heavy(sorted.heap_elements(), &|| sorted.memory_bytes(SAMPLES))
+            }
         }
     }
 

@@ -7,10 +7,11 @@ use super::super::string::StringInput;
 use super::super::types::{
     EncodingLimits,
     list::{End, List},
+    sorted_set::SortedSet,
     value::Value,
 };
 use super::super::watch::WatchSet;
-use super::super::{ReplaceRule, SetExpiry, TransferOutcome};
+use super::super::{Entry, ReplaceRule, SetExpiry, TransferOutcome};
 use super::{key, keyspace};
 
 fn timed<T>(run: impl FnOnce() -> T) -> (T, Duration) {
@@ -29,9 +30,8 @@ fn a_copy_that_may_not_be_made() {
     keyspace
         .db(1)
         .set_string(b"there", StringInput::Int(1), SetExpiry::Clear);
-    let mut copy = |to: &[u8]| {
-        timed(|| keyspace.copy_key((0, b"big"), (1, to), ReplaceRule::KeepTarget))
-    };
+    let mut copy =
+        |to: &[u8]| timed(|| keyspace.copy_key((0, b"big"), (1, to), ReplaceRule::KeepTarget));
     let (done, time_done) = copy(b"new");
     let (refused, time_refused) = copy(b"there");
     assert_eq!(done, TransferOutcome::Done);
@@ -85,4 +85,36 @@ fn the_last_elements_of_a_long_list() {
     });
     // Walking there from the head takes minutes.
     assert!(elapsed < Duration::from_secs(10), "{elapsed:?}");
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "measures time")]
+fn the_size_of_a_big_collection() {
+    const ELEMENTS: usize = 200_000;
+    let limits = EncodingLimits {
+        list_max_listpack_size: 1,
+        ..EncodingLimits::default()
+    };
+    let (mut list, mut sorted) = (List::new(), SortedSet::new());
+    for number in 0..ELEMENTS {
+        let text = key(number as u64);
+        list.push(End::Tail, &text, &limits);
+        // Half of them in disorder: nodes of all sizes.
+        let score = if number % 2 == 0 {
+            number
+        } else {
+            number * 7919 % ELEMENTS
+        };
+        sorted.set(&text, score as f64, &limits);
+    }
+    for value in [Value::List(list), Value::SortedSet(sorted)] {
+        let entry = Entry::new(b"k", value, None);
+        let (all, time_all) = timed(|| entry.memory_bytes(0));
+        let (some, time_some) = timed(|| entry.memory_bytes(5));
+        assert!(all.abs_diff(some) < all / 10, "{some} of {all}");
+        assert!(
+            time_some * 4 < time_all,
+            "{time_some:?}, where all takes {time_all:?}"
+        );
+    }
 }

@@ -19,6 +19,7 @@ use super::{
     list_node::{Node, offset_of, without_matches},
     list_walk::ListWalk,
     thin::{OneOf, View},
+    value::extrapolate_parts,
     walk::{Left, Piece, Slicing},
 };
 
@@ -193,12 +194,14 @@ impl List {
         self.listpack_count()
     }
 
-    /// Bytes of heap memory, about.
-    pub fn memory_bytes(&self) -> usize {
+    /// Bytes of heap memory, extrapolated from `samples` nodes (0: from all of them).
+    pub fn memory_bytes(&self, samples: usize) -> usize {
         match self.0.view() {
             View::Small(pack) => pack.byte_len(),
             View::Big(nodes) => {
-                size_of::<Nodes>() + nodes.nodes.iter().map(Node::memory_bytes).sum::<usize>()
+                let nodes = &nodes.nodes;
+                let size = |at: usize| nodes.get(at).map_or(0, Node::memory_bytes);
+                size_of::<Nodes>() + extrapolate_parts(nodes.len(), samples, size)
             }
         }
     }

@@ -11,7 +11,7 @@
 //! Invariants: counts and first elements of inner nodes are exact; all leaves are at one depth; no
 //! node but the root is empty.
 
-use super::thin::ThinBytes;
+use super::{thin::ThinBytes, value::extrapolate_parts};
 
 /// Elements of a leaf.
 const LEAF_MAX: usize = 64;
@@ -160,7 +160,8 @@ impl Node {
         }
     }
 
-    fn memory_bytes(&self) -> usize {
+    /// From `samples` children of each node (0: all).
+    fn memory_bytes(&self, samples: usize) -> usize {
         match self {
             Node::Leaf(leaf) => {
                 leaf.scores.capacity() * size_of::<f64>() + leaf.ids.capacity() * size_of::<u32>()
@@ -168,7 +169,8 @@ impl Node {
             Node::Inner(inner) => {
                 let each = size_of::<Node>() + size_of::<usize>() + size_of::<Scored>();
                 let own = inner.children.capacity() * each;
-                own + inner.children.iter().map(Node::memory_bytes).sum::<usize>()
+                let size = |at: usize| inner.children[at].memory_bytes(samples);
+                own + extrapolate_parts(inner.children.len(), samples, size)
             }
         }
     }
@@ -356,9 +358,9 @@ impl ScoreIndex {
         }
     }
 
-    /// Bytes of heap memory; visits every node.
-    pub(super) fn memory_bytes(&self) -> usize {
-        self.root.memory_bytes() + self.root.width() * size_of::<usize>()
+    /// Bytes of heap memory, extrapolated from `samples` children of each node (0: from all nodes).
+    pub(super) fn memory_bytes(&self, samples: usize) -> usize {
+        self.root.memory_bytes(samples) + self.root.width() * size_of::<usize>()
     }
 }
 
@@ -433,6 +435,8 @@ pub(super) struct Members {
     chunks: Vec<Option<Box<Chunk>>>,
     /// Chunks with a free slot, each once.
     open: Vec<u32>,
+    /// Chunks that there are.
+    allocated: usize,
 }
 
 #[derive(Debug)]
@@ -457,7 +461,9 @@ impl Members {
                 self.chunks.len() - 1
             }
         };
+        let allocated = &mut self.allocated;
         let chunk = self.chunks[number].get_or_insert_with(|| {
+            *allocated += 1;
             Box::new(Chunk {
                 slots: [const { None }; CHUNK_SLOTS],
                 used: 0,
@@ -494,6 +500,7 @@ impl Members {
         chunk.lowest_free = chunk.lowest_free.min(slot);
         if chunk.used == 0 {
             *place = None;
+            self.allocated -= 1;
         }
     }
 
@@ -532,7 +539,7 @@ impl Members {
 
     /// Bytes of heap memory besides the members' own.
     pub(super) fn store_bytes(&self) -> usize {
-        self.chunks.iter().flatten().count() * size_of::<Chunk>()
+        self.allocated * size_of::<Chunk>()
     }
 }
 
@@ -611,10 +618,11 @@ mod tests {
             .collect();
         ids.iter().skip(1).for_each(|&id| members.remove(id));
         assert_eq!(members.chunks.iter().flatten().count(), 1);
+        assert_eq!(members.allocated, 1);
         let again: Vec<u32> = (0..999)
             .map(|n| members.add(f64::from(n), b"other"))
             .collect();
-        assert_eq!(members.chunks.len(), 4);
+        assert_eq!((members.chunks.len(), members.allocated), (4, 4));
         assert_eq!(
             (members.text(ids[0]), members.score(ids[0])),
             (b"member".as_slice(), 0.0)

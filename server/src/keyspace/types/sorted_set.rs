@@ -181,8 +181,8 @@ impl SortedSet {
         }
     }
 
-    /// Bytes of heap memory, about.
-    pub fn memory_bytes(&self) -> usize {
+    /// Bytes of heap memory, about; those of the order are extrapolated from `samples` parts of it (0: from all).
+    pub fn memory_bytes(&self, samples: usize) -> usize {
         match self.0.view() {
             View::Small(pack) => pack.byte_len(),
             View::Big(indexed) => {
@@ -190,7 +190,7 @@ impl SortedSet {
                 size_of::<Indexed>()
                     + indexed.table.table_bytes()
                     + indexed.members.store_bytes()
-                    + indexed.index.memory_bytes()
+                    + indexed.index.memory_bytes(samples)
                     + indexed.member_bytes
                     + indexed.table.len() * MEMBER_HEAD_BYTES
             }

@@ -105,10 +105,10 @@ impl Value {
         match self {
             Value::String(StringValue::Integer(_)) => 0,
             Value::String(StringValue::Bytes(bytes)) => bytes.len(),
-            Value::List(list) => list.memory_bytes(),
+            Value::List(list) => list.memory_bytes(samples),
             Value::Set(set) => set.memory_bytes(samples),
             Value::Hash(hash) => hash.memory_bytes(samples),
-            Value::SortedSet(sorted) => sorted.memory_bytes(),
+            Value::SortedSet(sorted) => sorted.memory_bytes(samples),
         }
     }
 
@@ -148,6 +148,21 @@ pub(super) fn extrapolate(
         return sizes.sum();
     }
     sizes.take(samples).sum::<usize>() / samples * count
+}
+
+/// The sum of `size` over `parts`, from `samples` of them that lie evenly (0: all). For parts that can be asked for by
+/// their number, of which the first and the last are often smaller than the others.
+pub(super) fn extrapolate_parts(
+    parts: usize,
+    samples: usize,
+    size: impl Fn(usize) -> usize,
+) -> usize {
+    if samples == 0 || samples >= parts {
+        return (0..parts).map(size).sum();
+    }
+    let sampled = (0..samples).map(|sample| (2 * sample + 1) * parts / (2 * samples));
+    let sum: usize = sampled.map(size).sum();
+    (sum as u128 * parts as u128 / samples as u128) as usize
 }
 
 #[cfg(test)]
