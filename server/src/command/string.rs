@@ -168,6 +168,11 @@ enum AskedExpiry<'a> {
 }
 
 impl AskedExpiry<'_> {
+    /// Whether this option has asked for it. It may come again: the last time counts, and no other is looked at.
+    fn is_by(self, unit: TimeUnit, base: TimeBase) -> bool {
+        matches!(self, Self::At(_, its_unit, its_base) if (its_unit, its_base) == (unit, base))
+    }
+
     fn resolve(self, now_ms: i64, command: &str) -> Result<SetExpiry, CommandError> {
         Ok(match self {
             Self::Clear => SetExpiry::Clear,
@@ -195,7 +200,9 @@ fn set_options(options: Args<'_>) -> Result<SetOptions<'_>, CommandError> {
             set.answer = Answer::OldValue;
         } else if args::is(word, "KEEPTTL") && (unset || matches!(set.expiry, AskedExpiry::Keep)) {
             set.expiry = AskedExpiry::Keep;
-        } else if let Some((unit, base)) = time_option(word).filter(|_| unset) {
+        } else if let Some((unit, base)) = time_option(word)
+            && (unset || set.expiry.is_by(unit, base))
+        {
             let time = words.next().ok_or(CommandError::SYNTAX)?;
             set.expiry = AskedExpiry::At(time, unit, base);
         } else {
@@ -203,6 +210,26 @@ fn set_options(options: Args<'_>) -> Result<SetOptions<'_>, CommandError> {
         }
     }
     Ok(set)
+}
+
+/// The options of GETEX, which exclude each other, too.
+fn getex_options(options: Args<'_>) -> Result<AskedExpiry<'_>, CommandError> {
+    let mut asked = AskedExpiry::Keep;
+    let mut words = options.iter();
+    while let Some(word) = words.next() {
+        let unset = matches!(asked, AskedExpiry::Keep);
+        if args::is(word, "PERSIST") && (unset || matches!(asked, AskedExpiry::Clear)) {
+            asked = AskedExpiry::Clear;
+        } else if let Some((unit, base)) = time_option(word)
+            && (unset || asked.is_by(unit, base))
+        {
+            let time = words.next().ok_or(CommandError::SYNTAX)?;
+            asked = AskedExpiry::At(time, unit, base);
+        } else {
+            return Err(CommandError::SYNTAX);
+        }
+    }
+    Ok(asked)
 }
 
 fn time_option(word: &[u8]) -> Option<(TimeUnit, TimeBase)> {
@@ -333,15 +360,7 @@ fn getdel(cx: &mut Context<'_>, args: Args<'_>) -> CommandResult {
 
 fn getex(cx: &mut Context<'_>, args: Args<'_>) -> CommandResult {
     let key = &args[1];
-    let asked = match (args.get(2), args.get(3), args.len()) {
-        (None, ..) => AskedExpiry::Keep,
-        (Some(word), None, _) if args::is(word, "PERSIST") => AskedExpiry::Clear,
-        (Some(word), Some(time), 4) => {
-            let (unit, base) = time_option(word).ok_or(CommandError::SYNTAX)?;
-            AskedExpiry::At(time, unit, base)
-        }
-        _ => return Err(CommandError::SYNTAX),
-    };
+    let asked = getex_options(args.tail(2))?;
     reply_at(cx, key)?;
     let (now_ms, rule) = (cx.now_ms, cx.keyspace.context().expiry);
     // As in Redis, a key that is not there hides a wrong time.

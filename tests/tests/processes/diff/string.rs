@@ -171,6 +171,52 @@ fn random_commands_on_strings_and_keys_get_the_replies_of_redis() -> anyhow::Res
 }
 
 #[test]
+fn options_may_come_twice_where_redis_takes_them() -> anyhow::Result<()> {
+    let mut pair = Pair::start(&[])?;
+    pair.script(
+        "SET k v EX 10 EX 20000
+        EXPIRETIME nobody
+        SET k v EXAT 1 EXAT 4102444800
+        EXPIRETIME k
+        SET k v PXAT x PXAT 4102444900000
+        EXPIRETIME k
+        SET k v PX 1 PX 20000 GET GET
+        SET k v EX 0 EX 20
+        SET k v EX 20 EX 0
+        SET k v EX 20 EX x
+        SET k v EX EX 20
+        SET k v EX 20 EX
+        SET k v EX 20 PX 20000
+        SET k v EX 20 KEEPTTL
+        SET k v KEEPTTL EX 20
+        SET k v EXAT 4102444800
+        SET k w KEEPTTL KEEPTTL
+        EXPIRETIME k
+        SET k v NX NX
+        SET new v XX XX
+        SET k v NX XX
+        SET k v PERSIST
+        GETEX k EXAT 5 EXAT 4102444800
+        EXPIRETIME k
+        GETEX k PXAT x PXAT 4102444900000
+        EXPIRETIME k
+        GETEX k EX 10 PX 10
+        GETEX k EX 10 PERSIST
+        GETEX k PERSIST EX 10
+        GETEX k EX 20 EX 0
+        GETEX k EX
+        GETEX k EX EX 1
+        GETEX k PERSIST PERSIST
+        EXPIRETIME k
+        GETEX k PERSIST x
+        GETEX k KEEPTTL
+        GETEX k NX
+        GETEX k
+        EXISTS k",
+    )
+}
+
+#[test]
 fn encodings_are_named_as_redis_names_them() -> anyhow::Result<()> {
     let mut pair = Pair::start(&["--list-max-listpack-size", "4"])?;
     let lines = format!(
