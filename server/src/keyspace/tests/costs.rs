@@ -30,14 +30,17 @@ fn a_copy_that_may_not_be_made() {
     keyspace
         .db(1)
         .set_string(b"there", StringInput::Int(1), SetExpiry::Clear);
-    let mut copy =
-        |to: &[u8]| timed(|| keyspace.copy_key((0, b"big"), (1, to), ReplaceRule::KeepTarget));
-    let (done, time_done) = copy(b"new");
-    let (refused, time_refused) = copy(b"there");
+    let mut copy = |to: &[u8]| keyspace.copy_key((0, b"big"), (1, to), ReplaceRule::KeepTarget);
+    let (done, time_done) = timed(|| copy(b"new"));
     assert_eq!(done, TransferOutcome::Done);
-    assert_eq!(refused, TransferOutcome::TargetExists);
+    // Many refusals, because a copy into memory that was used before takes less time than the first one.
+    let ((), time_refused) = timed(|| {
+        for _ in 0..50 {
+            assert_eq!(copy(b"there"), TransferOutcome::TargetExists);
+        }
+    });
     assert!(
-        time_refused * 5 < time_done,
+        time_refused < time_done,
         "{time_refused:?}, where a copy takes {time_done:?}"
     );
 }
