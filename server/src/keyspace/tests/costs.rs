@@ -1,5 +1,5 @@
-//! What must not cost as much as all of a big value, or all of many keys. Measured against what does, or against a time
-//! that only the wrong way needs.
+//! What must not cost as much as all of a big value, or all of many keys: done so often that the wrong way takes minutes,
+//! with a deadline.
 
 use std::time::{Duration, Instant};
 
@@ -14,10 +14,13 @@ use super::super::watch::WatchSet;
 use super::super::{Entry, ReplaceRule, SetExpiry, TransferOutcome};
 use super::{key, keyspace};
 
-fn timed<T>(run: impl FnOnce() -> T) -> (T, Duration) {
+/// The right way takes less than a second.
+const DEADLINE: Duration = Duration::from_secs(20);
+
+fn in_time(run: impl FnOnce()) {
     let start = Instant::now();
-    let result = run();
-    (result, start.elapsed())
+    run();
+    assert!(start.elapsed() < DEADLINE, "{:?}", start.elapsed());
 }
 
 #[test]
@@ -31,18 +34,12 @@ fn a_copy_that_may_not_be_made() {
         .db(1)
         .set_string(b"there", StringInput::Int(1), SetExpiry::Clear);
     let mut copy = |to: &[u8]| keyspace.copy_key((0, b"big"), (1, to), ReplaceRule::KeepTarget);
-    let (done, time_done) = timed(|| copy(b"new"));
-    assert_eq!(done, TransferOutcome::Done);
-    // Many refusals, because a copy into memory that was used before takes less time than the first one.
-    let ((), time_refused) = timed(|| {
-        for _ in 0..50 {
+    assert_eq!(copy(b"new"), TransferOutcome::Done);
+    in_time(|| {
+        for _ in 0..100_000 {
             assert_eq!(copy(b"there"), TransferOutcome::TargetExists);
         }
     });
-    assert!(
-        time_refused < time_done,
-        "{time_refused:?}, where a copy takes {time_done:?}"
-    );
 }
 
 #[test]
@@ -51,7 +48,7 @@ fn watching_one_more_key() {
     const KEYS: u64 = 300_000;
     let mut keyspace = keyspace();
     let mut set = WatchSet::default();
-    let ((), elapsed) = timed(|| {
+    in_time(|| {
         for number in 0..KEYS {
             keyspace.watch(&mut set, 0, &key(number));
         }
@@ -60,8 +57,6 @@ fn watching_one_more_key() {
         keyspace.unwatch(&mut set);
         assert!(set.is_empty());
     });
-    // Comparing each key with all the others takes minutes.
-    assert!(elapsed < Duration::from_secs(10), "{elapsed:?}");
 }
 
 #[test]
@@ -77,7 +72,7 @@ fn the_last_elements_of_a_long_list() {
     for number in 0..ELEMENTS {
         list.push(End::Tail, number.to_string().as_bytes(), &limits);
     }
-    let ((), elapsed) = timed(|| {
+    in_time(|| {
         for read in 0..READS {
             let index = ELEMENTS - 1 - read % 10;
             assert!(list.get(index).unwrap().is(index.to_string().as_bytes()));
@@ -86,8 +81,6 @@ fn the_last_elements_of_a_long_list() {
             assert!(back.next().unwrap().is(index.to_string().as_bytes()));
         }
     });
-    // Walking there from the head takes minutes.
-    assert!(elapsed < Duration::from_secs(10), "{elapsed:?}");
 }
 
 #[test]
@@ -112,12 +105,12 @@ fn the_size_of_a_big_collection() {
     }
     for value in [Value::List(list), Value::SortedSet(sorted)] {
         let entry = Entry::new(b"k", value, None);
-        let (all, time_all) = timed(|| entry.memory_bytes(0));
-        let (some, time_some) = timed(|| entry.memory_bytes(5));
-        assert!(all.abs_diff(some) < all / 10, "{some} of {all}");
-        assert!(
-            time_some * 4 < time_all,
-            "{time_some:?}, where all takes {time_all:?}"
-        );
+        let all = entry.memory_bytes(0);
+        in_time(|| {
+            for _ in 0..50_000 {
+                let some = entry.memory_bytes(5);
+                assert!(all.abs_diff(some) < all / 10, "{some} of {all}");
+            }
+        });
     }
 }
