@@ -316,7 +316,7 @@ fn ranges_of_members_of_unequal_scores_reach_replicas_as_what_they_did() -> Resu
             random.below(1000)
         )
     };
-    for number in 0..3000 {
+    for number in 0..1000 {
         client.run(&format!("ZADD z {number} {}", member()))?;
         client.run(&format!("ZADD same 0 {}", member()))?;
     }
@@ -334,13 +334,13 @@ fn ranges_of_members_of_unequal_scores_reach_replicas_as_what_they_did() -> Resu
         client.run(&format!("ZREMRANGEBYLEX same [{letter} ({letter}5"))?;
     }
     ensure!(
-        stored > 3000 && removed > 100,
+        stored > 1000 && removed > 20,
         "{stored} stored, {removed} removed"
     );
     for command in [
         "SET old v",
         "ZRANGESTORE old z (b (b BYLEX",
-        "ZRANGESTORE z z [b (w BYLEX LIMIT 1 1500",
+        "ZRANGESTORE z z [b (w BYLEX LIMIT 1 500",
         "ZREMRANGEBYLEX z - +",
     ] {
         client.run(command)?;
