@@ -12,6 +12,7 @@
 //!    term; it is gone beyond doubt; a majority misses it; nobody can say.
 //! 3. [`decide::decide`] turns the verdict into a decision: nothing, wait (and for whom), elect (and
 //!    how). The election's own rules are `replset`'s.
+//! 4. While a master serves, [`reunion`] finds members that an unfinished election left behind.
 //!
 //! Invariants: an operator that alone lost sight of a master deposes nobody (R14): every verdict
 //! but `Serving` needs the members' own word, or the master's, or the kubelet's; what is unknown
@@ -19,9 +20,10 @@
 //!
 //! Not done here: sending anything, terms (`guard`), votes and positions (`replset`).
 //!
-//! Reading order: `health`, `decide`, `switchover`, `heritage`.
+//! Reading order: `health`, `decide`, `reunion`, `switchover`, `heritage`.
 
 pub mod decide;
 pub mod health;
 pub mod heritage;
+pub mod reunion;
 pub mod switchover;

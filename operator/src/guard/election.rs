@@ -39,12 +39,17 @@ const LATE_PROMISES: Duration = Duration::from_millis(30);
 /// A master that is not heard within this time after it was chosen again is passed over for others.
 const UNHEARD_AGAIN: SignedDuration = SignedDuration::from_secs(60);
 
-/// Whether an election ends a planned switchover.
+/// What an election is meant for.
 #[derive(Clone, Debug)]
 pub(super) enum Planned {
-    /// It does not.
+    /// For a master, whoever it is.
     No,
-    /// The old master handed over.
+    /// For a new term of the master that serves.
+    Again {
+        /// Why, in words.
+        why: String,
+    },
+    /// For the one that the old master handed over to.
     To {
         /// To whom.
         handed: Handed,
@@ -321,11 +326,12 @@ impl Guard {
         (again && is_fresh).then(|| MemberName::new(last.to.clone()))
     }
 
-    /// Who is preferred among equals: whom the old master handed over to, then everybody but the
-    /// old master and those whose pods are being deleted.
+    /// Who is preferred among equals: whom the old master handed over to, or the master itself that shall have a new term,
+    /// then everybody but the old master and those whose pods are being deleted.
     fn preference(&self, master: Option<&str>, planned: &Planned) -> Vec<MemberName> {
-        let handed = match planned {
+        let first = match planned {
             Planned::To { handed, .. } => Some(handed.to.clone()),
+            Planned::Again { .. } => master.map(MemberName::new),
             Planned::No => None,
         };
         let stays = |name: &&String| {
@@ -338,7 +344,7 @@ impl Guard {
             .keys()
             .filter(stays)
             .map(|name| MemberName::new(name.clone()));
-        handed.into_iter().chain(others).collect()
+        first.into_iter().chain(others).collect()
     }
 
     /// Asks every member for its promise, until waiting brings nothing more.

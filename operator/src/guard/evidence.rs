@@ -80,22 +80,32 @@ impl Guard {
         voters: &VoterSet,
         witnesses: &[Witness],
     ) -> (Verdict, Decision) {
-        let status = set.status.clone().unwrap_or_default();
+        let evidence = self.evidence(set, voters, witnesses);
+        let verdict = judge(&evidence);
+        let decision = decide(&verdict, &evidence);
+        (verdict, decision)
+    }
+
+    pub(super) fn evidence<'a>(
+        &self,
+        set: &'a RedisReplicaSet,
+        voters: &'a VoterSet,
+        witnesses: &'a [Witness],
+    ) -> Evidence<'a> {
+        let status = set.status.as_ref();
         let mut timing = Timing::default();
         if let Some(wanted) = &self.wanted {
             timing.suspicion_ms =
                 u64::try_from(wanted.detect_after.as_millis()).unwrap_or(timing.suspicion_ms);
         }
-        let evidence = Evidence {
+        let term = status.map_or(0, |s| s.term);
+        Evidence {
             voters,
-            term: Term(u64::try_from(status.term).unwrap_or_default()),
-            master: status.master.as_deref(),
+            term: Term(u64::try_from(term).unwrap_or_default()),
+            master: status.and_then(|s| s.master.as_deref()),
             witnesses,
             timing,
-        };
-        let verdict = judge(&evidence);
-        let decision = decide(&verdict, &evidence);
-        (verdict, decision)
+        }
     }
 
     /// Notes a verdict: since when it stands, and what was seen of the reigning master.
@@ -159,10 +169,7 @@ mod tests {
         scene.guard.wanted = Some(tolerate(&set, &defaults));
         scene.guard.members.get_mut("orders-0").unwrap().line = Line::Unreachable;
         for replica in ["orders-1", "orders-2"] {
-            scene.says(replica, |state| {
-                state.fleet = "0b6d".into();
-                state.master_seen_ms_ago = Some(2_000);
-            });
+            scene.says(replica, |state| state.master_seen_ms_ago = Some(2_000));
         }
         let witnesses = scene.guard.witnesses(&set, 0);
         let (verdict, _) = scene.guard.conclude(&set, &voters_of(&set), &witnesses);

@@ -13,14 +13,16 @@
 //! Invariants: one thing at a time for each set; every election runs under a term that this very
 //! call obtained; an API server that cannot be asked means that nothing changes.
 //!
-//! Reading order: `view` (what is known), `task` (the loop), `evidence`, `term` (compare-and-swap), `election`,
-//! `record`, `handover`, `slices`, `registry`.
+//! Reading order: `view` (what is known), `task` (the loop), `evidence`, `inquiry`, `term` (compare-and-swap), `election`,
+//! `record`, `reunion`, `handover`, `slices`, `registry`.
 
 pub mod election;
 pub mod evidence;
 pub mod handover;
+mod inquiry;
 mod record;
 pub mod registry;
+mod reunion;
 pub mod slices;
 pub mod task;
 pub mod term;

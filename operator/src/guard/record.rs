@@ -65,6 +65,8 @@ impl Guard {
     ) -> Change {
         let served_ms = self.context.now_ms() + promotion.promote.defer_ms;
         let in_peace = matches!(call.intent, Intent::Planned(_));
+        // It served until this election began: nothing had to be found out.
+        let served_so_far = in_peace || matches!(planned, Planned::Again { .. });
         let last_ms = self.reign.as_ref().map(|r| r.served_ms);
         let since = |from_ms: u64, to_ms: u64| {
             DurationText::from(Duration::from_millis(to_ms.saturating_sub(from_ms)))
@@ -72,6 +74,7 @@ impl Guard {
         // If the target could not be asked any more, somebody may be master who holds less.
         let (why, has_all) = match planned {
             Planned::No => (None, in_peace && promotion.loss == Loss::None),
+            Planned::Again { why } => (Some(why.clone()), false),
             Planned::To { handed, why } => (
                 Some(why.clone()),
                 promotion.promote.position >= handed.position,
@@ -84,9 +87,9 @@ impl Guard {
             to: promotion.winner.name.to_string(),
             reason: call.reason,
             detected: last_ms
-                .filter(|_| !in_peace)
+                .filter(|_| !served_so_far)
                 .map(|last| since(last, began_ms)),
-            served: match (in_peace, last_ms) {
+            served: match (served_so_far, last_ms) {
                 (true, _) => Some(since(began_ms, served_ms)),
                 (false, last) => last.map(|last| since(last, served_ms)),
             },

@@ -22,7 +22,7 @@ use crate::{
     api::{RedisReplicaSet, names},
     context::{Context, SetKey, cached},
     failover::{
-        decide::Decision,
+        decide::{Call, Decision},
         health::{Line, Verdict},
     },
     members::link::{Event, Link, News},
@@ -92,6 +92,8 @@ pub struct Guard {
     claimed: (i64, u64),
     /// Since when a master serves without interruption.
     serving_since_ms: Option<u64>,
+    /// Since when members are bound to a later term than that of the master that serves.
+    pub(super) stranded_since_ms: Option<u64>,
     told: Option<(String, u64, u64, VoterSet, Vec<Peer>)>,
     /// The newest decisions this process made or saw: the cache may be behind them.
     pub(super) floor: Option<RedisReplicaSet>,
@@ -137,6 +139,7 @@ impl Guard {
             awaited: Vec::new(),
             claimed: (0, 0),
             serving_since_ms: None,
+            stranded_since_ms: None,
             told: None,
             floor: None,
             events_in,
@@ -199,37 +202,27 @@ impl Guard {
         }
         let calm = matches!(verdict, Verdict::Serving { .. });
         if !calm {
-            self.serving_since_ms = None;
+            (self.serving_since_ms, self.stranded_since_ms) = (None, None);
         }
         self.welcome_the_awaited();
         match decision {
-            Decision::Rest => self.calm(&set, &voters).await,
+            Decision::Rest => {
+                self.calm(&set, &voters).await;
+                self.reunite(&set, &voters, &witnesses).await;
+            }
             Decision::Wait { why } => {
                 if !matches!(self.stuck, Some(Stuck::DataLost(_))) {
                     self.stuck = Some(Stuck::Waiting(why));
                 }
             }
             Decision::Elect(call) if self.is_my_turn(now_ms) => {
-                match self.elect(&set, &call, Planned::No).await {
-                    Ok(master) => {
-                        info!(set = %self.key, master, reason = ?call.reason, "new master");
-                        self.stuck = None;
-                    }
-                    Err(failure) => {
-                        warn!(set = %self.key, %failure, "no new master yet");
-                        self.awaited = failure.awaited();
-                        let members = &self.members;
-                        self.awaited.retain(|name| !answers(members, name));
-                        self.stuck = Some(failure.stuck(&set));
-                    }
-                }
-                let pause_ms = match self.stuck {
-                    Some(Stuck::DataLost(_)) => HELPLESS_PAUSE_MS,
-                    Some(Stuck::Waiting(_)) if !self.awaited.is_empty() => HELPLESS_PAUSE_MS,
-                    Some(Stuck::Waiting(_)) | None => self.backoff_ms,
+                let call = match matches!(verdict, Verdict::Missed(_)) {
+                    true => self.confirm(&set, &voters).await,
+                    false => Some(call),
                 };
-                self.not_before_ms = self.context.now_ms() + pause_ms;
-                self.backoff_ms = (self.backoff_ms * 2).min(MAX_BACKOFF_MS);
+                if let Some(call) = call {
+                    self.run_election(&set, &call, Planned::No).await;
+                }
             }
             Decision::Elect(_) => {}
         }
@@ -238,6 +231,35 @@ impl Guard {
             self.ask_everybody();
         }
         if calm { CALM_TICK } else { ALARM_TICK }
+    }
+
+    /// An election, and what is to be known of it until the next.
+    pub(super) async fn run_election(
+        &mut self,
+        set: &RedisReplicaSet,
+        call: &Call,
+        planned: Planned,
+    ) {
+        match self.elect(set, call, planned).await {
+            Ok(master) => {
+                info!(set = %self.key, master, reason = ?call.reason, "new master");
+                self.stuck = None;
+            }
+            Err(failure) => {
+                warn!(set = %self.key, %failure, "no new master yet");
+                self.awaited = failure.awaited();
+                let members = &self.members;
+                self.awaited.retain(|name| !answers(members, name));
+                self.stuck = Some(failure.stuck(set));
+            }
+        }
+        let pause_ms = match self.stuck {
+            Some(Stuck::DataLost(_)) => HELPLESS_PAUSE_MS,
+            Some(Stuck::Waiting(_)) if !self.awaited.is_empty() => HELPLESS_PAUSE_MS,
+            Some(Stuck::Waiting(_)) | None => self.backoff_ms,
+        };
+        self.not_before_ms = self.context.now_ms() + pause_ms;
+        self.backoff_ms = (self.backoff_ms * 2).min(MAX_BACKOFF_MS);
     }
 
     /// What follows while a master serves: slices, voters and addresses are brought up to date by
@@ -457,25 +479,6 @@ impl Guard {
         }
     }
 
-    /// Asks every member for its state, without waiting for the answers.
-    fn ask_everybody(&self) {
-        for (name, member) in &self.members {
-            let (remote, events) = (member.remote.clone(), self.events_in.clone());
-            let (member, address) = (name.clone(), member.address);
-            tokio::spawn(async move {
-                if let Ok(state) = remote.state().await {
-                    let news = News::State(Box::new(state));
-                    // A full queue means that there is news enough.
-                    let _ = events.try_send(Event {
-                        member,
-                        address,
-                        news,
-                    });
-                }
-            });
-        }
-    }
-
     /// The set with the newest decisions known.
     pub(super) fn decided(&mut self) -> Option<RedisReplicaSet> {
         let set = self.set.clone()?;
@@ -497,11 +500,16 @@ impl Guard {
     fn is_my_turn(&self, now_ms: u64) -> bool {
         let decided = matches!(self.stuck, Some(Stuck::DataLost(_)))
             && self.set.as_ref().is_some_and(accepts_empty);
-        if now_ms < self.not_before_ms && !decided {
+        if self.is_pausing(now_ms) && !decided {
             return false;
         }
         self.context.may_act()
             || (now_ms >= self.verdict_since_ms + STANDBY_DELAY_MS && self.elector_had_its_time())
+    }
+
+    /// Whether it is too soon after the last election for another.
+    pub(super) fn is_pausing(&self, now_ms: u64) -> bool {
+        now_ms < self.not_before_ms
     }
 
     /// Whether the elector that took the newest term had the time to use it.
@@ -573,18 +581,14 @@ fn digest(view: &View) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
-
     use super::*;
     use crate::guard::testing::Scene;
 
     #[tokio::test]
     async fn a_paused_set_is_kept_together_and_left_alone() {
         let mut scene = Scene::new().await;
-        let soon = Instant::now() + Duration::from_secs(60);
-        scene.guard.context.gate.open_until(soon);
+        scene.acts();
         scene.guard.wanted.as_mut().unwrap().activity = Activity::Paused;
-        scene.says("orders-0", |state| state.fleet = "0b6d".into());
         scene.guard.turn().await;
         let calls: Vec<_> = scene.members.iter().map(|m| m.calls()).collect();
         assert_eq!(calls, [vec!["set voters"], vec![], vec![]]);

@@ -5,7 +5,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use control::proto::{Role, State};
@@ -157,6 +157,12 @@ impl Scene {
         let pod = |endpoint: &Value| endpoint["targetRef"]["name"].as_str().map(str::to_owned);
         let endpoints = written.body["endpoints"].as_array();
         Some(endpoints.into_iter().flatten().filter_map(pod).collect())
+    }
+
+    /// Makes this operator the acting one.
+    pub(super) fn acts(&self) {
+        let soon = Instant::now() + Duration::from_secs(60);
+        self.guard.context.gate.open_until(soon);
     }
 
     /// Lets time pass for the guard; the tasks that it started must have ended.

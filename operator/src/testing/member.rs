@@ -115,9 +115,10 @@ impl Member {
     }
 }
 
-/// The state of a member of this role that holds this much of term 1.
+/// The state of a member of this role, of the set that the guard's tests have, that holds this much of term 1.
 pub fn state(role: proto::Role, offset: u64) -> proto::State {
     proto::State {
+        fleet: "0b6d".into(),
         boot: 1,
         role: role.into(),
         term: 1,

@@ -11,6 +11,7 @@
 //! | `down a`, `crash a`, `wipe a` | the process stops; starts again from disk; starts again with nothing |
 //! | `kill a 40` | the process ends and starts again with what it had saved, up to this offset |
 //! | `elect unplanned` | an election: `unplanned`, `forced`, or `planned` after `handover` |
+//! | `promise b` | an election that ends when `b` has promised |
 //! | `handover a b` | `a` gives its term to `b`; without `b` to whoever has everything |
 //! | `show` | everybody |
 
@@ -55,6 +56,14 @@ impl Runner for Stage {
             ("crash", [who]) => set.crash(member(who)?),
             ("kill", [who, _]) => set.kill(member(who)?, number(&words, 1)?),
             ("wipe", [who]) => set.restart(member(who)?, None, DataPosition::default()),
+            ("promise", [who]) => {
+                set.term += 1;
+                let prepare = set.prepare(set.term, "op", Intent::Forced);
+                let Some(Reply::Prepare(Ok(promise))) = set.ask(member(who)?, prepare) else {
+                    return Err("it does not promise".into());
+                };
+                return Ok(format!("term {}\n", promise.term));
+            }
             ("elect", [how]) => return elect(set, how, self.release),
             ("handover", [from, to @ ..]) => {
                 let (release, said) = hand_over(set, member(from)?, to.first().copied())?;

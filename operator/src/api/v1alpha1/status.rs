@@ -265,6 +265,8 @@ pub enum FailoverReason {
     ScaleDown,
     /// The old master's place violated the placement.
     Placement,
+    /// The same master in a new term: a member had promised a later term in which nobody became master, and kept to that.
+    StrandedMember,
     /// It serves, but the operator that promoted it ended before it could say why.
     Unrecorded,
 }
