@@ -1,8 +1,13 @@
-//! Room for input that does not hold a whole request yet: clients' buffers and the buffer of a master's stream.
+//! Input of clients and of a master's stream: room for what does not hold a whole request yet, and requests parsed ahead
+//! ([`Batch`]).
 //!
 //! Invariants: a buffer grows by at least half, so that its bytes are copied a bounded number of times however many
 //! reads a request takes; it grows at most to twice what has come, whatever length was announced; and nothing is
 //! zeroed, since a read that finds nothing must cost nothing (readers use `read_buf`).
+
+mod batch;
+
+pub use batch::Batch;
 
 /// Room for one read behind little input.
 const READ_BYTES: usize = 64 * 1024;

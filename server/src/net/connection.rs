@@ -20,7 +20,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
 use super::{
     cross_protocol,
-    scratch::{self, Batch, Scratch},
+    scratch::{self, Scratch},
 };
 use crate::{
     command::{
@@ -33,7 +33,7 @@ use crate::{
         clients::{Blocked, ClientHandle},
         clock,
     },
-    input,
+    input::{self, Batch},
     keyspace::PREFETCH_KEYS,
     persistence::snapshot,
     replication::{sender::Handover, state::Role},

@@ -2,13 +2,13 @@
 //!
 //! Owns the bytes received and three places in them: what is parsed, what is applied (always at the
 //! end of a command that stands outside of MULTI), and what was forwarded. `link.rs` fills the
-//! buffer, takes commands one by one, and forwards the applied bytes exactly as they came: sub-
-//! replicas and our own backlog must hold the master's bytes, never a re-encoding.
+//! buffer, has some commands parsed, applies them, and forwards the applied bytes exactly as they
+//! came: sub-replicas and our own backlog must hold the master's bytes, never a re-encoding.
 
 use bytes::{BufMut, buf::Limit};
 use resp::{Args, Limits, Parsed, ProtocolError, RequestParser};
 
-use crate::input;
+use crate::input::{self, Batch};
 
 /// Whatever a master has taken from its clients is taken from it: `proto-max-bulk-len` is a matter of each server's own
 /// clients. What is left is the bound of a request, and memory is taken only for bytes that have come.
@@ -20,25 +20,24 @@ const LIMITS: Limits = Limits {
 const KEEP_BYTES: usize = 1024 * 1024;
 
 /// See the module's text.
-#[derive(Debug)]
 pub struct StreamBuffer {
     bytes: Vec<u8>,
-    /// End of the last command taken.
+    /// End of the last command parsed.
     parsed: usize,
     /// End of the last command that is applied for good.
     applied: usize,
     parser: RequestParser,
     /// At least so many bytes are missing for the next command.
     needed: usize,
-    /// Where the command taken last starts.
-    current: usize,
+    /// The commands parsed last.
+    batch: Batch,
 }
 
-/// What the buffer holds next.
+/// What is behind the commands parsed last.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Taken {
-    /// A command: see [`StreamBuffer::args`].
-    Command,
+pub enum Behind {
+    /// Perhaps more commands.
+    Commands,
     /// Part of a command, or nothing.
     NeedMore,
 }
@@ -52,7 +51,7 @@ impl StreamBuffer {
             applied: 0,
             parser: RequestParser::new(LIMITS),
             needed: 1,
-            current: 0,
+            batch: Batch::default(),
         }
     }
 
@@ -62,32 +61,50 @@ impl StreamBuffer {
         read(&mut (&mut self.bytes).limit(room))
     }
 
-    /// Takes the next command.
-    pub fn take(&mut self) -> Result<Taken, ProtocolError> {
-        loop {
+    /// Parses the next commands, `most` at most: they take the place of those parsed before.
+    ///
+    /// # Errors
+    /// For what is no command. Those before it are parsed.
+    pub fn parse(&mut self, most: usize) -> Result<Behind, ProtocolError> {
+        self.batch.clear();
+        while self.batch.requests.len() < most {
             match self.parser.parse(&self.bytes[self.parsed..])? {
                 Parsed::Request { consumed } => {
-                    self.current = self.parsed;
-                    self.parsed += consumed;
-                    return Ok(Taken::Command);
+                    let end = self.parsed + consumed;
+                    self.batch.push(&self.parser, self.parsed, end);
+                    self.parsed = end;
                 }
                 Parsed::Skip { consumed } => self.parsed += consumed,
                 Parsed::Incomplete { needed } => {
                     self.needed = needed;
-                    return Ok(Taken::NeedMore);
+                    return Ok(Behind::NeedMore);
                 }
             }
         }
+        Ok(Behind::Commands)
     }
 
-    /// The arguments of the command taken last.
-    pub fn args(&self) -> Args<'_> {
-        self.parser.args(&self.bytes[self.current..])
+    /// How many commands were parsed last.
+    pub fn commands(&self) -> usize {
+        self.batch.requests.len()
     }
 
-    /// Everything taken so far is applied: no transaction is open.
-    pub fn mark_applied(&mut self) {
-        self.applied = self.parsed;
+    /// The arguments of one of them.
+    pub fn args(&self, index: usize) -> Args<'_> {
+        self.batch.args(&self.batch.requests[index], &self.bytes)
+    }
+
+    /// The first arguments of all of them from `index` on: mostly keys.
+    pub fn keys_from(&self, index: usize) -> impl Iterator<Item = &[u8]> {
+        let requests = &self.batch.requests[index..];
+        requests
+            .iter()
+            .filter_map(|request| self.batch.args(request, &self.bytes).get(1))
+    }
+
+    /// This one and all before it are applied: no transaction is open.
+    pub fn mark_applied(&mut self, index: usize) {
+        self.applied = self.batch.requests[index].end;
     }
 
     /// The applied bytes that were not forwarded yet.
@@ -100,8 +117,9 @@ impl StreamBuffer {
         (self.bytes.len() - self.applied) as u64
     }
 
-    /// Drops the applied bytes, which are forwarded now.
+    /// Drops the applied bytes, which are forwarded now, and the commands parsed last.
     pub fn drop_applied(&mut self) {
+        self.batch.clear();
         if self.applied == self.bytes.len() {
             self.bytes.clear();
             self.bytes.shrink_to(KEEP_BYTES);
@@ -131,9 +149,10 @@ mod tests {
         let mut forwarded = Vec::new();
         for byte in stream {
             fill(&mut buffer, &[*byte]);
-            while buffer.take() == Ok(Taken::Command) {
-                if buffer.args().get(0) != Some(b"MULTI") {
-                    buffer.mark_applied();
+            assert_eq!(buffer.parse(9), Ok(Behind::NeedMore));
+            for index in 0..buffer.commands() {
+                if buffer.args(index).get(0) != Some(b"MULTI") {
+                    buffer.mark_applied(index);
                 }
             }
             forwarded.extend_from_slice(buffer.applied());
@@ -145,8 +164,8 @@ mod tests {
             "MULTI is not applied yet"
         );
         fill(&mut buffer, b"*1\r\n$4\r\nEXEC\r\n");
-        assert_eq!(buffer.take(), Ok(Taken::Command));
-        buffer.mark_applied();
+        assert_eq!(buffer.parse(9), Ok(Behind::NeedMore));
+        buffer.mark_applied(0);
         assert_eq!(
             buffer.applied(),
             b"*1\r\n$5\r\nMULTI\r\n*1\r\n$4\r\nEXEC\r\n"
@@ -157,12 +176,12 @@ mod tests {
     #[test]
     fn an_argument_may_be_as_long_as_a_request() {
         for (length, expected) in [
-            (2_u64 << 30, Ok(Taken::NeedMore)),
+            (2_u64 << 30, Ok(Behind::NeedMore)),
             (1 << 32, Err(ProtocolError::InvalidBulkLength)),
         ] {
             let first = format!("*2\r\n$3\r\nGET\r\n${length}\r\nx");
             let mut buffer = StreamBuffer::new(first.into_bytes());
-            assert_eq!(buffer.take(), expected);
+            assert_eq!(buffer.parse(1), expected);
             buffer.fill(|room| assert!(room.remaining_mut() <= 1 << 20));
             assert!(buffer.bytes.capacity() <= 1 << 18, "for what is announced");
         }
@@ -170,8 +189,9 @@ mod tests {
 
     #[test]
     fn rubbish_is_an_error() {
-        let mut buffer = StreamBuffer::new(b"*1\r\nxPING\r\n".to_vec());
-        assert!(buffer.take().is_err());
+        let mut buffer = StreamBuffer::new(b"PING\r\n*1\r\nxPING\r\n".to_vec());
+        assert!(buffer.parse(9).is_err());
+        assert_eq!(buffer.commands(), 1, "what came before it is a command");
     }
 
     fn piece() -> impl Strategy<Value = Vec<u8>> {
@@ -202,39 +222,43 @@ mod tests {
         /// bytes up to the end of an applied command.
         #[test]
         fn any_stream_is_taken_the_same_way_however_it_is_cut(
-            pieces in prop::collection::vec(piece(), 0..12), step in 1usize..40,
+            pieces in prop::collection::vec(piece(), 0..12), step in 1usize..40, most in 1usize..5,
         ) {
             let stream = pieces.concat();
-            let run = |step: usize| {
+            let run = |step: usize, most: usize| {
                 let mut buffer = StreamBuffer::new(Vec::new());
                 let (mut commands, mut forwarded, mut open) = (Vec::new(), Vec::new(), false);
                 for chunk in stream.chunks(step) {
                     fill(&mut buffer, chunk);
                     loop {
-                        match buffer.take() {
-                            Ok(Taken::Command) => {}
-                            Ok(Taken::NeedMore) => break,
+                        let behind = buffer.parse(most);
+                        for index in 0..buffer.commands() {
+                            let words: Vec<Vec<u8>> =
+                                buffer.args(index).iter().map(<[u8]>::to_vec).collect();
+                            open = match words[0].as_slice() {
+                                b"MULTI" => true,
+                                b"EXEC" => false,
+                                _ => open,
+                            };
+                            commands.push(words);
+                            if !open {
+                                buffer.mark_applied(index);
+                            }
+                        }
+                        forwarded.extend_from_slice(buffer.applied());
+                        buffer.drop_applied();
+                        match behind {
+                            Ok(Behind::Commands) => {}
+                            Ok(Behind::NeedMore) => break,
                             Err(error) => return (commands, Err(error)),
                         }
-                        let words: Vec<Vec<u8>> = buffer.args().iter().map(<[u8]>::to_vec).collect();
-                        open = match words[0].as_slice() {
-                            b"MULTI" => true,
-                            b"EXEC" => false,
-                            _ => open,
-                        };
-                        commands.push(words);
-                        if !open {
-                            buffer.mark_applied();
-                        }
                     }
-                    forwarded.extend_from_slice(buffer.applied());
-                    buffer.drop_applied();
                 }
                 assert!(stream.starts_with(&forwarded));
                 assert_eq!(forwarded.len() as u64 + buffer.unapplied_bytes(), stream.len() as u64);
                 (commands, Ok(()))
             };
-            prop_assert_eq!(run(step), run(stream.len().max(1)));
+            prop_assert_eq!(run(step, most), run(stream.len().max(1), 99));
         }
     }
 }

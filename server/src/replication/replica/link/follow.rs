@@ -13,8 +13,8 @@ use super::{ACK_PERIOD, Link, LinkError, Target, Wire};
 use crate::{
     command::{args::is, session::Session},
     engine::{Origin, State, clock},
-    keyspace::ExpiryRule,
-    replication::replica::streaming::{StreamBuffer, Taken},
+    keyspace::{ExpiryRule, PREFETCH_KEYS},
+    replication::replica::streaming::{Behind, StreamBuffer},
 };
 
 /// Bytes of the stream that may wait for the end of a command or a transaction: as much as one request may have.
@@ -87,12 +87,13 @@ impl Link {
     ) -> Result<Ack, LinkError> {
         applier.ack = Ack::NotAsked;
         loop {
-            let more = self.locked(target, |state| {
+            let behind = buffer.parse(MAX_COMMANDS_PER_LOCK);
+            let applied = self.locked(target, |state| {
                 state.begin_batch();
                 // The master decides what has expired: its commands see every key.
                 let now_ms = state.now_ms();
                 state.keyspace.set_context(now_ms, ExpiryRule::Ignore);
-                let more = applier.apply_some(state, buffer);
+                let applied = applier.apply_all(state, buffer);
                 let replication = &mut state.core.replication;
                 replication.append_raw(buffer.applied());
                 replication.set_stream_db(Some(applier.session.db));
@@ -102,15 +103,16 @@ impl Link {
                     following.read_offset = offset + buffer.unapplied_bytes();
                 }
                 state.finish_batch();
-                more
+                applied
             })?;
             buffer.drop_applied();
-            match more? {
-                Taken::Command => {}
-                Taken::NeedMore if buffer.unapplied_bytes() > MAX_UNAPPLIED_BYTES => {
+            applied?;
+            match behind? {
+                Behind::Commands => {}
+                Behind::NeedMore if buffer.unapplied_bytes() > MAX_UNAPPLIED_BYTES => {
                     return Err(resp::ProtocolError::TooBigRequest.into());
                 }
-                Taken::NeedMore => return Ok(applier.ack),
+                Behind::NeedMore => return Ok(applier.ack),
             }
         }
     }
@@ -149,22 +151,19 @@ impl Applier {
         }
     }
 
-    /// Runs as many commands as one lock may; answers whether there may be more.
-    fn apply_some(
-        &mut self,
-        state: &mut State,
-        buffer: &mut StreamBuffer,
-    ) -> Result<Taken, LinkError> {
-        for _ in 0..MAX_COMMANDS_PER_LOCK {
-            if buffer.take()? == Taken::NeedMore {
-                return Ok(Taken::NeedMore);
+    /// Runs the commands that are parsed, to the first that fails.
+    fn apply_all(&mut self, state: &mut State, buffer: &mut StreamBuffer) -> Result<(), LinkError> {
+        for index in 0..buffer.commands() {
+            if index % PREFETCH_KEYS == 0 && buffer.commands() > 1 {
+                let db = self.session.db;
+                state.keyspace.prefetch(db, buffer.keys_from(index));
             }
-            self.apply(state, buffer.args())?;
+            self.apply(state, buffer.args(index))?;
             if self.session.transaction.is_none() {
-                buffer.mark_applied();
+                buffer.mark_applied(index);
             }
         }
-        Ok(Taken::Command)
+        Ok(())
     }
 
     fn apply(&mut self, state: &mut State, args: Args<'_>) -> Result<(), LinkError> {
