@@ -1,6 +1,6 @@
 //! Verdict → what to do. The table, and nothing else.
 
-use replset::{Intent, OldMaster, VoterSet};
+use replset::{Intent, MemberName, OldMaster, Vote};
 
 use super::health::{Evidence, Proof, Symptom, Verdict, Witness};
 use crate::api::v1alpha1::FailoverReason;
@@ -77,33 +77,28 @@ pub fn decide(verdict: &Verdict, evidence: &Evidence<'_>) -> Decision {
     }
 }
 
-/// An election that cannot win only costs terms and fences members: wait for enough voices first.
+/// An election that cannot win only costs terms, fences members and begins copies anew: wait for enough votes first. With all
+/// voters there the best of them leads, whoever has a vote.
 fn with_votes(evidence: &Evidence<'_>, elect: impl Fn() -> Decision) -> Decision {
-    let heard = reachable_voters(evidence.voters, evidence.witnesses);
-    let needed = replset::majority(evidence.voters.voters.len());
-    if heard >= needed {
+    let voters = &evidence.voters.voters;
+    let word = |voter: &MemberName| evidence.witness(voter.as_str()).and_then(Witness::fresh);
+    let missing = |voter: &MemberName| match word(voter).map(|w| w.vote) {
+        Some(Vote::Granted) => None,
+        Some(Vote::Suspended) => Some(format!("{voter} (has no vote yet)")),
+        None => Some(voter.to_string()),
+    };
+    let missing: Vec<String> = voters.iter().filter_map(missing).collect();
+    let (votes, needed) = (
+        voters.len() - missing.len(),
+        replset::majority(voters.len()),
+    );
+    if votes >= needed || voters.iter().all(|voter| word(voter).is_some()) {
         return elect();
     }
-    let missing: Vec<&str> = evidence
-        .voters
-        .voters
-        .iter()
-        .map(|v| v.as_str())
-        .filter(|v| evidence.witness(v).is_none_or(|w| w.fresh().is_none()))
-        .collect();
     let missing = missing.join(", ");
     Decision::Wait {
-        why: format!("{heard} of {needed} needed members answer; missing: {missing}"),
+        why: format!("{votes} of {needed} needed votes; missing: {missing}"),
     }
-}
-
-fn reachable_voters(voters: &VoterSet, witnesses: &[Witness]) -> usize {
-    let is_voter = |w: &&Witness| voters.contains(&w.member.as_str().into());
-    witnesses
-        .iter()
-        .filter(is_voter)
-        .filter(|w| w.fresh().is_some())
-        .count()
 }
 
 fn silent_voter(evidence: &Evidence<'_>) -> Option<String> {
@@ -188,7 +183,23 @@ mod tests {
     #[test]
     fn with_too_few_voices_it_waits_and_names_who_is_missing() {
         let why = call(&Verdict::Gone(Proof::Container), 1).unwrap_err();
-        assert_eq!(why, "1 of 2 needed members answer; missing: m-0, m-2");
+        assert_eq!(why, "1 of 2 needed votes; missing: m-0, m-2");
+    }
+
+    #[test]
+    fn members_that_copy_the_masters_data_are_not_disturbed_while_it_may_come_back() {
+        let (voters, mut witnesses) = (voters(3), replicas(2));
+        for copying in &mut witnesses[1..] {
+            copying.word.as_mut().unwrap().vote = Vote::Suspended;
+        }
+        let missed = Verdict::Missed(Symptom::NodeLost);
+        let decision = |witnesses: &[Witness]| decide(&missed, &evidence(&voters, witnesses));
+        let why = "0 of 2 needed votes; missing: m-0, m-1 (has no vote yet), m-2 (has no vote yet)";
+        assert_eq!(decision(&witnesses), Decision::Wait { why: why.into() });
+        // All there: the best of them leads.
+        witnesses[0] = witness(0, Line::Up, Some(word(RoleKind::Idle, None)));
+        witnesses[0].word.as_mut().unwrap().vote = Vote::Suspended;
+        assert!(matches!(decision(&witnesses), Decision::Elect(_)));
     }
 
     #[test]

@@ -1,8 +1,7 @@
 //! Evidence over time → a verdict over the master.
 
 use replset::{
-    MasterLink, MasterSighting, Refusal, Release, RoleKind, Term, Timing, Vote, VoterSet,
-    master_is_lost,
+    MasterLink, MasterSighting, Release, RoleKind, Term, Timing, Vote, VoterSet, master_is_lost,
 };
 
 /// How long a member's word about its master is worth something, in milliseconds. Members speak
@@ -219,16 +218,12 @@ fn leader(evidence: &Evidence<'_>) -> Option<(String, Term)> {
         .map(|(w, word)| (w.member.clone(), word.term))
 }
 
-/// A master that does not serve although a majority knows its term, and either misses it or has
-/// promised a higher term: it is cut off from its voters, or lost them to an election that failed.
-/// One that was just promoted and waits for an old lease to end is neither; nor is one whose
-/// replicas have no vote yet because they are still copying its data: an election would choose it
-/// again and begin their copying anew.
+/// A master that does not serve although a majority knows its term and misses it, or has promised a higher one: it is cut
+/// off from its voters, or lost them to an election that failed. One that was just promoted and waits for an old lease to
+/// end is neither; nor is one whose replicas have no vote yet because they are still copying its data: an election would
+/// choose it again and begin their copying anew.
 fn is_over(master: &Word, evidence: &Evidence<'_>) -> bool {
-    let words = || evidence.witnesses.iter().filter_map(Witness::fresh);
-    let majority = replset::majority(evidence.voters.voters.len());
-    let promised_higher = words().filter(|w| w.promised > master.term).count();
-    let misses = |w: &&Word| {
+    let misses = |w: &Word| {
         let knows_it =
             w.term == master.term && w.role == RoleKind::Follower && w.vote == Vote::Granted;
         let lost = w
@@ -236,8 +231,9 @@ fn is_over(master: &Word, evidence: &Evidence<'_>) -> bool {
             .is_none_or(|ago| ago >= evidence.timing.suspicion_ms);
         knows_it && lost
     };
-    let missing = words().filter(misses).count();
-    !master.serving && (promised_higher >= majority || missing >= majority)
+    let words = evidence.witnesses.iter().filter_map(Witness::fresh);
+    let without_it = words.filter(|w| w.promised > master.term || misses(w));
+    !master.serving && without_it.count() >= replset::majority(evidence.voters.voters.len())
 }
 
 /// A release of the present term that somebody knows of.
@@ -297,7 +293,7 @@ fn missed(evidence: &Evidence<'_>, master: &str) -> Verdict {
     match master_is_lost(evidence.voters, &sightings, &evidence.timing) {
         Ok(()) => Verdict::Missed(symptom(evidence.witness(master))),
         Err(refusal) => Verdict::Unsure {
-            why: words(&refusal),
+            why: refusal.to_string(),
         },
     }
 }
@@ -309,10 +305,6 @@ fn symptom(master: Option<&Witness>) -> Symptom {
         }
         Some(_) | None => Symptom::NodeLost,
     }
-}
-
-fn words(refusal: &Refusal) -> String {
-    refusal.to_string()
 }
 
 #[cfg(test)]
@@ -543,6 +535,20 @@ pub(super) mod tests {
             w
         };
         let found = verdict(&[master, promised(1), promised(2)]);
+        assert!(matches!(found, Verdict::Missed(_)), "{found:?}");
+    }
+
+    #[test]
+    fn one_that_promised_somebody_else_and_one_that_misses_it_are_a_majority() {
+        let mut fenced = word(RoleKind::Master, None);
+        fenced.serving = false;
+        let mut promised = word(RoleKind::Idle, None);
+        (promised.term, promised.promised) = (Term(0), Term(4));
+        let found = verdict(&[
+            witness(0, Line::Up, Some(fenced)),
+            witness(1, Line::Up, Some(promised)),
+            follower(2, Some(900)),
+        ]);
         assert!(matches!(found, Verdict::Missed(_)), "{found:?}");
     }
 

@@ -12,29 +12,30 @@ use super::{
 };
 use crate::api::v1alpha1::FailoverReason;
 
-/// The members that promised a term above that of the master that is there.
+/// The members that promised a term above that of the master that is there, and follow nobody. Nobody is stranded where
+/// somebody knows of a later master.
 #[must_use]
 pub fn stranded<'a>(evidence: &Evidence<'a>, term: Term) -> Vec<&'a str> {
     let witnesses: &'a [Witness] = evidence.witnesses;
-    let refuses = |word: &Word| word.promised > term && word.role != RoleKind::Master;
-    let stranded = witnesses.iter().filter(|w| w.fresh().is_some_and(refuses));
-    stranded.map(|w| w.member.as_str()).collect()
+    let words = || witnesses.iter().filter_map(|w| Some((w, w.fresh()?)));
+    if words().any(|(_, word)| word.term > term) {
+        return Vec::new();
+    }
+    let refuses = |word: &Word| word.promised > term && word.role == RoleKind::Idle;
+    let stranded = words().filter(|(_, word)| refuses(word));
+    stranded.map(|(w, _)| w.member.as_str()).collect()
 }
 
-/// The election that brings everybody together again, if it is sure to have a master in the end: the present one gives up
-/// its term for it. So it must answer itself, and with it a majority whose votes count.
+/// The election that brings everybody together again, if it can have a master in the end: the present one gives up its term
+/// for it. So it must answer itself, and with it a majority whose votes count.
 #[must_use]
 pub fn reunion(evidence: &Evidence<'_>, master: &str) -> Option<Call> {
     let votes = |w: &&Witness| w.fresh().is_some_and(|word| word.vote == Vote::Granted);
     let is_voter = |w: &&Witness| evidence.voters.contains(&w.member.as_str().into());
-    let sure: Vec<&Witness> = evidence
-        .witnesses
-        .iter()
-        .filter(votes)
-        .filter(is_voter)
-        .collect();
-    let enough = sure.len() >= majority(evidence.voters.voters.len());
-    let agreed = enough && sure.iter().any(|w| w.member == master);
+    let witnesses = evidence.witnesses.iter();
+    let voting: Vec<&Witness> = witnesses.filter(votes).filter(is_voter).collect();
+    let enough = voting.len() >= majority(evidence.voters.voters.len());
+    let agreed = enough && voting.iter().any(|w| w.member == master);
     agreed.then_some(Call {
         intent: Intent::Forced,
         old_master: OldMaster::Unknown,
@@ -74,11 +75,19 @@ mod tests {
     #[test]
     fn nobody_is_stranded_in_the_term_that_was_promised() {
         let (voters, mut witnesses) = (voters(3), one_promised());
-        for w in &mut witnesses {
-            w.word.as_mut().unwrap().term = Term(4);
-        }
+        witnesses[0].word.as_mut().unwrap().term = Term(4);
         let evidence = evidence(&voters, &witnesses);
         assert!(stranded(&evidence, Term(4)).is_empty());
+    }
+
+    #[test]
+    fn a_follower_of_a_later_master_is_not_stranded_and_nobody_else_is_then() {
+        let (voters, mut witnesses) = (voters(3), one_promised());
+        let mut follower = word(RoleKind::Follower, Some(10));
+        (follower.term, follower.promised) = (Term(4), Term(4));
+        witnesses[1] = witness(1, Line::Up, Some(follower));
+        let evidence = evidence(&voters, &witnesses);
+        assert!(stranded(&evidence, Term(3)).is_empty());
     }
 
     #[test]

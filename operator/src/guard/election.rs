@@ -10,13 +10,16 @@ use replset::{
 };
 use serde_json::json;
 use thiserror::Error;
-use tokio::{task::JoinSet, time::timeout};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, timeout},
+};
 use tracing::{debug, info};
 
 use super::{
     task::Guard,
     term::{TermError, decide},
-    view::Stuck,
+    view::{MemberView, Stuck},
 };
 use crate::{
     api::{
@@ -29,7 +32,7 @@ use crate::{
         health::Verdict,
         heritage::{Found, Heritage, Undecided, heritage},
     },
-    members::remote::{CALL_TIMEOUT, CallError},
+    members::remote::{CALL_TIMEOUT, CallError, SLOW_CALL_TIMEOUT},
 };
 
 /// How long an election waits for more promises once it has a quorum: one that comes late may hold
@@ -41,16 +44,18 @@ const UNHEARD_AGAIN: SignedDuration = SignedDuration::from_secs(60);
 
 /// What an election is meant for.
 #[derive(Clone, Debug)]
-pub(super) enum Planned {
+pub(super) enum Purpose {
     /// For a master, whoever it is.
-    No,
+    AnyMaster,
     /// For a new term of the master that serves.
     Again {
+        /// The master.
+        master: MemberName,
         /// Why, in words.
         why: String,
     },
     /// For the one that the old master handed over to.
-    To {
+    Handover {
         /// To whom.
         handed: Handed,
         /// Why that was planned, in words.
@@ -157,7 +162,7 @@ impl Guard {
         &mut self,
         set: &RedisReplicaSet,
         call: &Call,
-        planned: Planned,
+        purpose: Purpose,
     ) -> Result<String, Failure> {
         let began_ms = self.context.now_ms();
         let heritage = self.heritage(set)?;
@@ -166,7 +171,7 @@ impl Guard {
         if let Some(before) = &heir_of {
             info!(set = %self.key, %before, "the volumes hold data of a set of this name that was deleted: going on with them");
         }
-        self.elect_in(&claimed, call, planned, heir_of, began_ms)
+        self.elect_in(&claimed, call, purpose, heir_of, began_ms)
             .await
     }
 
@@ -196,8 +201,11 @@ impl Guard {
     ) -> Result<RedisReplicaSet, TermError> {
         let expected = set.status.as_ref().map_or(0, |s| s.election_term);
         let me = self.context.settings.identity.clone();
-        let promised = heritage.map_or(0, |h| i64::try_from(h.promised.0).unwrap_or(i64::MAX));
-        let known = heritage.map_or(0, |h| i64::try_from(h.generation.0).unwrap_or(i64::MAX));
+        let signed = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        let (promised, known) = self.known_to_members(set);
+        let promised = signed(heritage.map_or(promised, |h| h.promised.0));
+        let known = signed(heritage.map_or(known, |h| h.generation.0));
+        let inherits = heritage.is_some();
         let claim = |newest: &RedisReplicaSet| {
             let status = newest.status.clone().unwrap_or_default();
             if status.election_term != expected {
@@ -209,7 +217,8 @@ impl Guard {
             if status.voters.is_empty() {
                 fields["voters"] = json!(first_voters(newest));
             }
-            if status.voters_generation <= known {
+            // The same number was given to the voters of the set before, or others than these.
+            if status.voters_generation < known || inherits && status.voters_generation == known {
                 fields["votersGeneration"] = json!(known.saturating_add(1));
             }
             Ok(fields)
@@ -225,28 +234,40 @@ impl Guard {
         Ok(claimed)
     }
 
+    /// The highest term that members of this set promised, and the newest generation of its voters that they know: a status that
+    /// was restored from a backup is behind both.
+    fn known_to_members(&self, set: &RedisReplicaSet) -> (u64, u64) {
+        let fleet = fleet_of(set);
+        let states = self.members.values().filter_map(MemberView::current);
+        let ours = states.filter(|state| state.fleet == fleet.as_str());
+        ours.fold((0, 0), |(term, generation), state| {
+            let known = state.voters.as_ref().map_or(0, |v| v.generation);
+            (term.max(state.promised_term), generation.max(known))
+        })
+    }
+
     /// Fence, read, promote, tell; under the term that `claimed` records.
     pub(super) async fn elect_in(
         &mut self,
         claimed: &RedisReplicaSet,
         call: &Call,
-        planned: Planned,
+        purpose: Purpose,
         heir_of: Option<FleetId>,
         began_ms: u64,
     ) -> Result<String, Failure> {
         let plan = ElectionPlan {
             heir_of,
-            ..self.plan(claimed, call, &planned)
+            ..self.plan(claimed, call, &purpose)
         };
         let mut election = Election::new(plan);
-        self.collect(&mut election).await;
+        self.collect(&mut election, &purpose).await?;
         let promotion = election.decide(self.context.now_ms())?;
         let winner = promotion.winner.name.to_string();
         let promoted = match self.promote(&promotion).await {
             Ok(promoted) => promoted,
             Err(failure) => {
                 // It may have obeyed, with its answer lost: then this is what there is to record of it.
-                let change = self.change(claimed, call, &promotion, &planned, began_ms);
+                let change = self.change(claimed, call, &promotion, &purpose, began_ms);
                 self.unanswered(change);
                 return Err(failure);
             }
@@ -258,7 +279,7 @@ impl Guard {
         );
         let followers = self.tell_followers(&promotion, &promoted);
         self.write_slices(&winner, term).await;
-        let change = self.change(claimed, call, &promotion, &planned, began_ms);
+        let change = self.change(claimed, call, &promotion, &purpose, began_ms);
         self.record(claimed, change).await;
         followers.join_all().await;
         // Until the members say so themselves: nothing may be planned for the old master any more.
@@ -267,9 +288,9 @@ impl Guard {
         Ok(winner)
     }
 
-    fn plan(&self, claimed: &RedisReplicaSet, call: &Call, planned: &Planned) -> ElectionPlan {
+    fn plan(&self, claimed: &RedisReplicaSet, call: &Call, purpose: &Purpose) -> ElectionPlan {
         let status = claimed.status.clone().unwrap_or_default();
-        let preference = self.preference(status.master.as_deref(), planned);
+        let preference = self.preference(status.master.as_deref(), purpose);
         let cache = self
             .wanted
             .as_ref()
@@ -281,7 +302,7 @@ impl Guard {
             elector: ElectorId::new(self.context.settings.identity.clone()),
             intent: call.intent.clone(),
             voters: voters_of(claimed),
-            peers: self.peers(claimed),
+            peers: self.peers(),
             bootstrapped: if status.bootstrapped {
                 Bootstrapped::Yes
             } else {
@@ -328,11 +349,11 @@ impl Guard {
 
     /// Who is preferred among equals: whom the old master handed over to, or the master itself that shall have a new term,
     /// then everybody but the old master and those whose pods are being deleted.
-    fn preference(&self, master: Option<&str>, planned: &Planned) -> Vec<MemberName> {
-        let first = match planned {
-            Planned::To { handed, .. } => Some(handed.to.clone()),
-            Planned::Again { .. } => master.map(MemberName::new),
-            Planned::No => None,
+    fn preference(&self, master: Option<&str>, purpose: &Purpose) -> Vec<MemberName> {
+        let first = match purpose {
+            Purpose::Handover { handed, .. } => Some(handed.to.clone()),
+            Purpose::Again { master, .. } => Some(master.clone()),
+            Purpose::AnyMaster => None,
         };
         let stays = |name: &&String| {
             let pod = cached(&self.context.stores.pods, &self.key, name);
@@ -347,32 +368,75 @@ impl Guard {
         first.into_iter().chain(others).collect()
     }
 
-    /// Asks every member for its promise, until waiting brings nothing more.
-    async fn collect(&self, election: &mut Election) {
+    /// Asks the members for their promises, until waiting brings nothing more. A master that serves is asked last, and only if
+    /// its promise is all that is missing: with it, it gives up its term.
+    async fn collect(&self, election: &mut Election, purpose: &Purpose) -> Result<(), Failure> {
+        match purpose {
+            Purpose::Again { master, .. } => {
+                let with_master = |e: &Election| e.has_quorum_with(master);
+                let others = self.members.keys().filter(|name| *name != master.as_str());
+                self.ask_promises(election, others, with_master).await;
+                if with_master(election) {
+                    let name = master.to_string();
+                    let only = std::iter::once(&name);
+                    self.ask_promises(election, only, |e| e.has_promise_of(master))
+                        .await;
+                }
+                if !election.has_promise_of(master) {
+                    let member = master.to_string();
+                    let why = "too few others promised, or it did not answer".to_owned();
+                    return Err(Failure::NotPromoted { member, why });
+                }
+            }
+            Purpose::AnyMaster | Purpose::Handover { .. } => {
+                let all = self.members.keys();
+                self.ask_promises(election, all, Election::has_quorum).await;
+            }
+        }
+        // Whoever has no address, or did not answer by now, is not waited for.
+        for name in self.member_names() {
+            election.unreachable(&MemberName::new(name));
+        }
+        Ok(())
+    }
+
+    /// Asks these members until there are enough and the rest had its moment.
+    async fn ask_promises<'a>(
+        &self,
+        election: &mut Election,
+        names: impl Iterator<Item = &'a String>,
+        enough: impl Fn(&Election) -> bool,
+    ) {
         let prepare = election.prepare();
         let mut asked = JoinSet::new();
         let mut awaited: BTreeSet<String> = BTreeSet::new();
-        for (name, member) in &self.members {
+        for name in names {
+            let Some(member) = self.members.get(name) else {
+                continue;
+            };
             if member.current().is_some() {
                 awaited.insert(name.clone());
             }
             let (name, remote, prepare) = (name.clone(), member.remote.clone(), prepare.clone());
             asked.spawn(async move { (name, remote.prepare(&prepare).await) });
         }
-        let mut patience = CALL_TIMEOUT;
-        while let Ok(Some(Ok((name, answer)))) = timeout(patience, asked.join_next()).await {
+        let began = Instant::now();
+        loop {
+            let patience = match (enough(election), awaited.is_empty()) {
+                (true, true) => break,
+                (true, false) => LATE_PROMISES,
+                // A promise is on the disk before it is given, and disks may be slow.
+                (false, false) => SLOW_CALL_TIMEOUT.saturating_sub(began.elapsed()),
+                (false, true) => CALL_TIMEOUT.saturating_sub(began.elapsed()),
+            };
+            let Ok(Some(Ok((name, answer)))) = timeout(patience, asked.join_next()).await else {
+                break;
+            };
             awaited.remove(&name);
             self.note(election, &name, answer);
-            if election.is_complete() || (election.has_quorum() && awaited.is_empty()) {
+            if election.is_complete() {
                 break;
             }
-            if election.has_quorum() {
-                patience = LATE_PROMISES;
-            }
-        }
-        // Whoever has no address, or did not answer by now, is not waited for.
-        for name in self.member_names() {
-            election.unreachable(&MemberName::new(name));
         }
     }
 
@@ -456,6 +520,23 @@ mod tests {
         }
     }
 
+    /// As after the API server's data were restored from a backup.
+    #[tokio::test]
+    async fn a_status_that_is_behind_its_members_catches_up_with_them() {
+        let mut scene = Scene::new().await;
+        scene.says("orders-2", |state| {
+            state.promised_term = 9;
+            let generation = 4;
+            let voters = vec!["orders-2".into()];
+            state.voters = Some(proto::VoterSet { generation, voters });
+        });
+        let set = scene.guard.decided().unwrap();
+        let claimed = scene.guard.claim_term(&set, None).await.unwrap();
+        let status = claimed.status.unwrap();
+        assert_eq!((status.election_term, status.voters_generation), (10, 5));
+        assert_eq!(status.voters.len(), 3);
+    }
+
     /// The master holds the most, so it is chosen again. If that did not help, it leads no third time.
     #[tokio::test]
     async fn a_master_that_its_replicas_do_not_hear_is_chosen_again_only_once() {
@@ -468,7 +549,10 @@ mod tests {
         let mut masters = Vec::new();
         for _ in 0..2 {
             let set = scene.guard.decided().unwrap();
-            let master = scene.guard.elect(&set, &unheard(), Planned::No).await;
+            let master = scene
+                .guard
+                .elect(&set, &unheard(), Purpose::AnyMaster)
+                .await;
             masters.push(master.unwrap());
         }
         assert_eq!(masters[0], "orders-0");

@@ -14,7 +14,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tracing::{info, warn};
 
 use super::{
-    election::{Planned, voters_of},
+    election::{Purpose, voters_of},
     task::Guard,
     term::TermError,
     view::{link, position, role},
@@ -191,12 +191,12 @@ impl Guard {
             old_master: OldMaster::Unknown,
             reason: command.reason,
         };
-        let planned = Planned::To {
+        let purpose = Purpose::Handover {
             handed,
             why: command.why.clone(),
         };
         let elected = self
-            .elect_in(&claimed, &call, planned, None, began_ms)
+            .elect_in(&claimed, &call, purpose, None, began_ms)
             .await;
         match elected {
             Ok(master) if master == order.to => Ok(()),

@@ -9,10 +9,13 @@ use std::collections::BTreeSet;
 use replset::VoterSet;
 use tokio::task::JoinSet;
 
-use super::task::Guard;
+use super::{task::Guard, view::Stuck};
 use crate::{
     api::RedisReplicaSet,
-    failover::decide::{Call, Decision},
+    failover::{
+        decide::{Call, Decision},
+        health::Verdict,
+    },
     members::link::{Event, News},
 };
 
@@ -65,20 +68,22 @@ impl Guard {
                     .word
                     .take_if(|_| !answered.contains(&witness.member));
             }
-            if let (_, Decision::Elect(call)) = self.conclude(set, voters, &witnesses) {
+            let concluded = self.conclude(set, voters, &witnesses);
+            // What some answers might prove, others may refute: only a majority is one however the rest answers.
+            if let (Verdict::Missed(_), Decision::Elect(call)) = concluded {
                 return Some(call);
             }
         }
+        let why = "when asked, too few members miss the master";
+        self.stuck = Some(Stuck::Waiting(why.to_owned()));
         None
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use crate::{
-        failover::health::{Line, Verdict},
-        guard::testing::Scene,
-    };
+    use super::*;
+    use crate::{failover::health::Line, guard::testing::Scene};
 
     /// The guard has heard nobody for longer than a master may be silent. What they say now is another thing.
     async fn after_a_standstill(scene: &mut Scene, master_seen_ms_ago: u64) {

@@ -17,7 +17,7 @@ use serde_json::json;
 use tracing::{info, warn};
 
 use super::{
-    election::Planned,
+    election::Purpose,
     task::Guard,
     term::{TermError, decide},
 };
@@ -60,22 +60,23 @@ impl Guard {
         before: &RedisReplicaSet,
         call: &Call,
         promotion: &Promotion,
-        planned: &Planned,
+        purpose: &Purpose,
         began_ms: u64,
     ) -> Change {
         let served_ms = self.context.now_ms() + promotion.promote.defer_ms;
         let in_peace = matches!(call.intent, Intent::Planned(_));
         // It served until this election began: nothing had to be found out.
-        let served_so_far = in_peace || matches!(planned, Planned::Again { .. });
+        let served_so_far = in_peace || matches!(purpose, Purpose::Again { .. });
         let last_ms = self.reign.as_ref().map(|r| r.served_ms);
         let since = |from_ms: u64, to_ms: u64| {
             DurationText::from(Duration::from_millis(to_ms.saturating_sub(from_ms)))
         };
         // If the target could not be asked any more, somebody may be master who holds less.
-        let (why, has_all) = match planned {
-            Planned::No => (None, in_peace && promotion.loss == Loss::None),
-            Planned::Again { why } => (Some(why.clone()), false),
-            Planned::To { handed, why } => (
+        let (why, has_all) = match purpose {
+            Purpose::AnyMaster => (None, in_peace && promotion.loss == Loss::None),
+            // It was fenced after all others.
+            Purpose::Again { master, why } => (Some(why.clone()), promotion.winner.name == *master),
+            Purpose::Handover { handed, why } => (
                 Some(why.clone()),
                 promotion.promote.position >= handed.position,
             ),
@@ -243,7 +244,7 @@ impl Change {
             reason,
             ..
         } = record;
-        // Only a handover knows that nothing is lost.
+        // Only a master that gave its term up knows that nothing is lost.
         let handed_over = record.lost_bytes == Some(0);
         let (type_, word, who) = match from {
             None => (
@@ -251,6 +252,10 @@ impl Change {
                 "Bootstrapped",
                 format!("{to} is the first master"),
             ),
+            Some(from) if handed_over && from == to => {
+                let who = format!("{to} became master again");
+                (EventType::Normal, "SwitchedOver", who)
+            }
             Some(from) if handed_over => {
                 let who = format!("{from} handed over to {to}");
                 (EventType::Normal, "SwitchedOver", who)
@@ -393,6 +398,10 @@ mod tests {
               orders-0 must be replaced: the image changes"
             ]
         );
+        let mut again = change("orders-1", FailoverReason::StrandedMember);
+        again.record.lost_bytes = Some(0);
+        let again = &told(&again)[0];
+        assert!(again.starts_with("Normal SwitchedOver: orders-1 became master again in term 2"));
         let mut first = change("orders-0", FailoverReason::Bootstrap);
         first.record.from = None;
         assert!(
@@ -408,7 +417,10 @@ mod tests {
             member.change(|state| state.vote = proto::Vote::Suspended.into());
         }
         let set = scene.guard.decided().unwrap();
-        let elected = scene.guard.elect(&set, &process_lost(), Planned::No).await;
+        let elected = scene
+            .guard
+            .elect(&set, &process_lost(), Purpose::AnyMaster)
+            .await;
         elected.unwrap();
         let status = scene.guard.decided().unwrap().status.unwrap();
         let loss = status.failovers[0].possible_loss;
@@ -431,7 +443,7 @@ mod tests {
         let set = scene.guard.decided().unwrap();
         let refused = scene
             .guard
-            .elect(&set, &process_lost(), Planned::No)
+            .elect(&set, &process_lost(), Purpose::AnyMaster)
             .await
             .unwrap_err();
         assert_eq!(refused.awaited(), ["orders-2"]);
@@ -443,7 +455,7 @@ mod tests {
         let set = scene.guard.decided().unwrap();
         scene
             .guard
-            .elect(&set, &process_lost(), Planned::No)
+            .elect(&set, &process_lost(), Purpose::AnyMaster)
             .await
             .unwrap();
         let status = scene.guard.decided().unwrap().status.unwrap();
@@ -461,7 +473,10 @@ mod tests {
             member.loses_its_answers();
         }
         let set = scene.guard.decided().unwrap();
-        let lost = scene.guard.elect(&set, &process_lost(), Planned::No).await;
+        let lost = scene
+            .guard
+            .elect(&set, &process_lost(), Purpose::AnyMaster)
+            .await;
         assert!(matches!(lost, Err(Failure::NotPromoted { .. })));
         let promoted = scene
             .members

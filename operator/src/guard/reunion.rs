@@ -1,32 +1,29 @@
 //! The election that brings back members which an earlier one left behind; see [`crate::failover::reunion`].
 
-use replset::VoterSet;
+use replset::{MemberName, VoterSet};
 use tracing::warn;
 
-use super::{election::Planned, task::Guard};
+use super::{election::Purpose, task::Guard};
 use crate::{
     api::RedisReplicaSet,
     failover::{
-        health::{Verdict, Witness},
+        health::Verdict,
         reunion::{reunion, stranded},
     },
 };
 
-/// How long a member must have been left behind: longer than any election that is under way.
+/// How long a member must have been left behind: longer than most elections that may be under way.
 const STRANDED_MS: u64 = 1_000;
 
 impl Guard {
     /// Elects the serving master again if members promised a later term than its own.
-    pub(super) async fn reunite(
-        &mut self,
-        set: &RedisReplicaSet,
-        voters: &VoterSet,
-        witnesses: &[Witness],
-    ) {
+    pub(super) async fn reunite(&mut self, set: &RedisReplicaSet, voters: &VoterSet) {
         let Some(Verdict::Serving { master, term }) = self.verdict.clone() else {
             return;
         };
-        let evidence = self.evidence(set, voters, witnesses);
+        // What members say by now: what was done for a calm set may have taken its time.
+        let witnesses = self.witnesses(set, self.context.now_ms());
+        let evidence = self.evidence(set, voters, &witnesses);
         let stranded = stranded(&evidence, term);
         if stranded.is_empty() {
             self.stranded_since_ms = None;
@@ -45,12 +42,16 @@ impl Guard {
         let why = format!("{who} had promised a later term, in which nobody became master");
         warn!(set = %self.key, master, %term, why, "electing the master again");
         self.stranded_since_ms = None;
-        self.run_election(set, &call, Planned::Again { why }).await;
+        let master = MemberName::new(master);
+        self.run_election(set, &call, Purpose::Again { master, why })
+            .await;
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use control::proto::Role;
 
     use super::*;
@@ -108,6 +109,33 @@ mod tests {
         let record = &status.failovers[0];
         assert_eq!(record.reason, FailoverReason::StrandedMember);
         assert_eq!(record.detected, None, "it served until then");
+    }
+
+    /// The master is the busiest of all, and its promise the one that matters.
+    #[tokio::test]
+    async fn a_master_that_is_late_with_its_promise_is_waited_for() {
+        let mut scene = scene().await;
+        scene.acts();
+        scene.members[0].promises_after(Duration::from_millis(300));
+        turn(&mut scene).await;
+        scene.later(STRANDED_MS);
+        let calls = turn(&mut scene).await;
+        assert_eq!(calls[0], ["prepare", "promote"]);
+        let status = scene.guard.decided().unwrap().status.unwrap();
+        assert_eq!(status.failovers[0].lost_bytes, Some(0));
+    }
+
+    #[tokio::test]
+    async fn a_master_is_not_asked_for_its_term_before_enough_others_promised() {
+        let mut scene = scene().await;
+        scene.acts();
+        for other in [1, 2] {
+            scene.members[other].promises_after(Duration::from_secs(3600));
+        }
+        turn(&mut scene).await;
+        scene.later(STRANDED_MS);
+        let calls = turn(&mut scene).await;
+        assert_eq!(calls, [vec![], vec!["prepare"], vec!["prepare"]]);
     }
 
     #[tokio::test]

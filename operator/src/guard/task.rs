@@ -12,7 +12,7 @@ use tracing::{debug, info, warn};
 
 use super::{
     STANDBY_DELAY_MS, STANDBY_PATIENCE_MS,
-    election::{Planned, accepts_empty, voters_of},
+    election::{Purpose, accepts_empty, voters_of},
     handover::SwitchOver,
     record::Unrecorded,
     slices::Slices,
@@ -195,9 +195,13 @@ impl Guard {
         self.remember(&verdict, now_ms);
         if activity == Activity::Paused {
             // It is looked at, so that the status stays true, and left alone.
-            (self.stuck, self.serving_since_ms) = (None, None);
-            self.awaited.clear();
-            self.keep_together(&set, &voters).await;
+            (self.stuck, self.serving_since_ms, self.stranded_since_ms) = (None, None, None);
+            if !self.awaited.is_empty() {
+                // Whoever comes back meanwhile is not to be waited for after the pause.
+                self.awaited.clear();
+                self.not_before_ms = now_ms;
+            }
+            self.keep_together(&voters).await;
             return CALM_TICK;
         }
         let calm = matches!(verdict, Verdict::Serving { .. });
@@ -208,7 +212,7 @@ impl Guard {
         match decision {
             Decision::Rest => {
                 self.calm(&set, &voters).await;
-                self.reunite(&set, &voters, &witnesses).await;
+                self.reunite(&set, &voters).await;
             }
             Decision::Wait { why } => {
                 if !matches!(self.stuck, Some(Stuck::DataLost(_))) {
@@ -221,7 +225,7 @@ impl Guard {
                     false => Some(call),
                 };
                 if let Some(call) = call {
-                    self.run_election(&set, &call, Planned::No).await;
+                    self.run_election(&set, &call, Purpose::AnyMaster).await;
                 }
             }
             Decision::Elect(_) => {}
@@ -238,9 +242,9 @@ impl Guard {
         &mut self,
         set: &RedisReplicaSet,
         call: &Call,
-        planned: Planned,
+        purpose: Purpose,
     ) {
-        match self.elect(set, call, planned).await {
+        match self.elect(set, call, purpose).await {
             Ok(master) => {
                 info!(set = %self.key, master, reason = ?call.reason, "new master");
                 self.stuck = None;
@@ -276,18 +280,18 @@ impl Guard {
         }
         self.record_missing(set, &master, term).await;
         if self.context.may_act() {
-            self.tell_voters(set, voters, &master).await;
+            self.tell_voters(voters, &master).await;
         }
     }
 
     /// What a pause does not stop: Kubernetes goes on to replace pods, and one that comes back has another address. Clients
     /// find it by the slices, and it is let in again by the master only. Nothing that was decided changes by this.
-    async fn keep_together(&mut self, set: &RedisReplicaSet, voters: &VoterSet) {
+    async fn keep_together(&mut self, voters: &VoterSet) {
         if let Some(Verdict::Serving { master, term }) = self.verdict.clone()
             && self.context.may_act()
         {
             self.write_slices(&master, term).await;
-            self.tell_voters(set, voters, &master).await;
+            self.tell_voters(voters, &master).await;
         }
     }
 
@@ -319,14 +323,14 @@ impl Guard {
     }
 
     /// Tells the master who votes and where everybody is, when that is news to it.
-    async fn tell_voters(&mut self, set: &RedisReplicaSet, voters: &VoterSet, master: &str) {
+    async fn tell_voters(&mut self, voters: &VoterSet, master: &str) {
         let Some(member) = self.members.get(master) else {
             return;
         };
         let Some(state) = member.current() else {
             return;
         };
-        let peers = self.peers(set);
+        let peers = self.peers();
         let told = (
             master.to_owned(),
             state.boot,
@@ -518,7 +522,7 @@ impl Guard {
     }
 
     /// Every member that has an address, as others shall reach it.
-    pub(super) fn peers(&self, _set: &RedisReplicaSet) -> Vec<Peer> {
+    pub(super) fn peers(&self) -> Vec<Peer> {
         let endpoint = |address: IpAddr| Endpoint {
             host: address.to_string(),
             port: names::REDIS_PORT,

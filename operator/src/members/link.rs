@@ -86,7 +86,6 @@ impl Link {
             address: SocketAddr::new(address, port),
             remote: remote.clone(),
             events,
-            told: None,
         };
         let task = tokio::spawn(watcher.run());
         Ok(Self {
@@ -103,7 +102,6 @@ struct Watcher {
     address: SocketAddr,
     remote: Remote,
     events: mpsc::Sender<Event>,
-    told: Option<Line>,
 }
 
 /// How a stream ended.
@@ -122,7 +120,8 @@ impl Watcher {
         // Whether the last stream was closed by the other end: proof that something there lived.
         let mut closed = false;
         loop {
-            let line = match probe(self.address).await {
+            let found = probe(self.address).await;
+            let line = match found {
                 Ok(()) => match timeout(SILENCE, self.remote.watch()).await {
                     Ok(Ok(stream)) => {
                         let (end, spoke) = self.follow(stream).await;
@@ -152,11 +151,11 @@ impl Watcher {
                 Err(Probe::Unreachable) if closed => Line::Closed,
                 Err(Probe::Unreachable) => Line::Unreachable,
             };
-            match line {
-                Line::Silent | Line::Unreachable => self.remote.connect_anew(),
-                Line::Up | Line::Refused | Line::Closed | Line::Unknown => {}
+            if line == Line::Silent || found == Err(Probe::Unreachable) {
+                self.remote.connect_anew();
             }
-            if !self.tell(line).await {
+            // Each time: a state that was asked for may have come since.
+            if !self.send(News::Line(line)).await {
                 return;
             }
             sleep(pause).await;
@@ -184,22 +183,12 @@ impl Watcher {
                 }
                 Ok(Ok(Some(state))) => {
                     spoke = true;
-                    self.told = None;
                     if !self.send(News::State(Box::new(state))).await {
                         return (End::Unwanted, spoke);
                     }
                 }
             }
         }
-    }
-
-    /// Says how the line is, if that is new. `false` when nobody wants to know any more.
-    async fn tell(&mut self, line: Line) -> bool {
-        if self.told == Some(line) {
-            return !self.events.is_closed();
-        }
-        self.told = Some(line);
-        self.send(News::Line(line)).await
     }
 
     async fn send(&self, news: News) -> bool {

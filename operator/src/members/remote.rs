@@ -15,17 +15,18 @@ use replset::{
     Follow, Handed, Handover, NotObeyed, Peer, Prepare, Promise, Promote, Promoted, VoterSet,
 };
 use thiserror::Error;
+use tokio::time::timeout;
 use tonic::{
-    Request, Streaming,
+    Request, Response, Streaming,
     service::interceptor::InterceptedService,
     transport::{Channel, Endpoint},
 };
 
 /// Longest wait for a connection to a member.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_millis(300);
-/// Longest wait for an answer that needs no disk.
+/// Longest wait for an answer that changes little there.
 pub const CALL_TIMEOUT: Duration = Duration::from_millis(400);
-/// Longest wait for an answer that waits for the disk, or for another member.
+/// Longest wait for an answer that stands on the disk before it is given, or waits for another member.
 pub const SLOW_CALL_TIMEOUT: Duration = Duration::from_millis(1_500);
 
 /// Why a member could not be told something.
@@ -109,9 +110,11 @@ impl Remote {
     /// # Errors
     /// When it does not answer in time.
     pub async fn state(&self) -> Result<proto::State, CallError> {
-        let request = timed(proto::GetStateRequest {}, CALL_TIMEOUT);
-        let answer = self.client().get_state(request).await;
-        Ok(answer.map_err(failed("GetState"))?.into_inner())
+        let (mut client, request) = (
+            self.client(),
+            timed(proto::GetStateRequest {}, CALL_TIMEOUT),
+        );
+        within(CALL_TIMEOUT, "GetState", client.get_state(request)).await
     }
 
     /// The stream of states.
@@ -132,13 +135,12 @@ impl Remote {
         &self,
         prepare: &Prepare,
     ) -> Result<Result<Box<Promise>, NotObeyed>, CallError> {
-        let request = timed(proto::PrepareRequest::from(prepare), CALL_TIMEOUT);
-        let answer = self
-            .client()
-            .prepare(request)
-            .await
-            .map_err(failed("Prepare"))?;
-        convert::prepare_result(answer.into_inner()).map_err(malformed("Prepare"))
+        let (mut client, request) = (
+            self.client(),
+            timed(proto::PrepareRequest::from(prepare), SLOW_CALL_TIMEOUT),
+        );
+        let answer = within(SLOW_CALL_TIMEOUT, "Prepare", client.prepare(request)).await?;
+        convert::prepare_result(answer).map_err(malformed("Prepare"))
     }
 
     /// Makes it master.
@@ -149,13 +151,12 @@ impl Remote {
         &self,
         promote: &Promote,
     ) -> Result<Result<Promoted, NotObeyed>, CallError> {
-        let request = timed(proto::PromoteRequest::from(promote), SLOW_CALL_TIMEOUT);
-        let answer = self
-            .client()
-            .promote(request)
-            .await
-            .map_err(failed("Promote"))?;
-        convert::promote_result(answer.into_inner()).map_err(malformed("Promote"))
+        let (mut client, request) = (
+            self.client(),
+            timed(proto::PromoteRequest::from(promote), SLOW_CALL_TIMEOUT),
+        );
+        let answer = within(SLOW_CALL_TIMEOUT, "Promote", client.promote(request)).await?;
+        convert::promote_result(answer).map_err(malformed("Promote"))
     }
 
     /// Tells it whom to follow.
@@ -163,13 +164,12 @@ impl Remote {
     /// # Errors
     /// When it does not answer in time; a refusal is an answer.
     pub async fn follow(&self, follow: &Follow) -> Result<Result<(), NotObeyed>, CallError> {
-        let request = timed(proto::FollowRequest::from(follow), CALL_TIMEOUT);
-        let answer = self
-            .client()
-            .follow(request)
-            .await
-            .map_err(failed("Follow"))?;
-        convert::follow_result(answer.into_inner()).map_err(malformed("Follow"))
+        let (mut client, request) = (
+            self.client(),
+            timed(proto::FollowRequest::from(follow), CALL_TIMEOUT),
+        );
+        let answer = within(CALL_TIMEOUT, "Follow", client.follow(request)).await?;
+        convert::follow_result(answer).map_err(malformed("Follow"))
     }
 
     /// Asks it to release its term.
@@ -180,13 +180,12 @@ impl Remote {
         &self,
         handover: &Handover,
     ) -> Result<Result<Handed, NotObeyed>, CallError> {
-        let request = timed(proto::HandoverRequest::from(handover), SLOW_CALL_TIMEOUT);
-        let answer = self
-            .client()
-            .handover(request)
-            .await
-            .map_err(failed("Handover"))?;
-        convert::handover_result(answer.into_inner()).map_err(malformed("Handover"))
+        let (mut client, request) = (
+            self.client(),
+            timed(proto::HandoverRequest::from(handover), SLOW_CALL_TIMEOUT),
+        );
+        let answer = within(SLOW_CALL_TIMEOUT, "Handover", client.handover(request)).await?;
+        convert::handover_result(answer).map_err(malformed("Handover"))
     }
 
     /// Tells it who votes and who the members are.
@@ -202,13 +201,9 @@ impl Remote {
             voters: Some(voters.into()),
             peers: peers.iter().map(proto::Peer::from).collect(),
         };
-        let request = timed(request, SLOW_CALL_TIMEOUT);
-        let answer = self
-            .client()
-            .set_voters(request)
-            .await
-            .map_err(failed("SetVoters"))?;
-        convert::set_voters_result(answer.into_inner()).map_err(malformed("SetVoters"))
+        let (mut client, request) = (self.client(), timed(request, SLOW_CALL_TIMEOUT));
+        let answer = within(SLOW_CALL_TIMEOUT, "SetVoters", client.set_voters(request)).await?;
+        convert::set_voters_result(answer).map_err(malformed("SetVoters"))
     }
 
     /// Tells it which passwords count.
@@ -219,11 +214,10 @@ impl Remote {
         &self,
         credentials: proto::SetCredentialsRequest,
     ) -> Result<u64, CallError> {
-        let request = timed(credentials, SLOW_CALL_TIMEOUT);
-        let answer = self.client().set_credentials(request).await;
-        Ok(answer
-            .map_err(failed("SetCredentials"))?
-            .into_inner()
+        let (mut client, request) = (self.client(), timed(credentials, SLOW_CALL_TIMEOUT));
+        let call = client.set_credentials(request);
+        Ok(within(SLOW_CALL_TIMEOUT, "SetCredentials", call)
+            .await?
             .revision)
     }
 
@@ -235,9 +229,8 @@ impl Remote {
         &self,
         config: proto::SetConfigRequest,
     ) -> Result<proto::SetConfigReply, CallError> {
-        let request = timed(config, SLOW_CALL_TIMEOUT);
-        let answer = self.client().set_config(request).await;
-        Ok(answer.map_err(failed("SetConfig"))?.into_inner())
+        let (mut client, request) = (self.client(), timed(config, SLOW_CALL_TIMEOUT));
+        within(SLOW_CALL_TIMEOUT, "SetConfig", client.set_config(request)).await
     }
 }
 
@@ -245,6 +238,18 @@ fn timed<T>(message: T, deadline: Duration) -> Request<T> {
     let mut request = Request::new(message);
     request.set_timeout(deadline);
     request
+}
+
+/// The answer to a call that has to come until then. The deadline that the request names begins with the connection; calls
+/// that wait for one would wait for each other.
+async fn within<T>(
+    deadline: Duration,
+    name: &'static str,
+    call: impl Future<Output = Result<Response<T>, tonic::Status>>,
+) -> Result<T, CallError> {
+    let late = |_| Err(tonic::Status::deadline_exceeded("no answer in time"));
+    let answer = timeout(deadline, call).await.unwrap_or_else(late);
+    Ok(answer.map_err(failed(name))?.into_inner())
 }
 
 fn failed(call: &'static str) -> impl FnOnce(tonic::Status) -> CallError {
@@ -258,5 +263,39 @@ fn malformed(call: &'static str) -> impl FnOnce(convert::Malformed) -> CallError
     move |error| CallError::Malformed {
         call,
         text: error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::future::join_all;
+    use tokio::net::{TcpListener, TcpSocket, TcpStream};
+    use tokio::time::Instant;
+
+    use super::*;
+
+    /// A port where no connection is accepted and none is refused: those that wait already fill it.
+    async fn dark_port() -> (TcpListener, Vec<TcpStream>) {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let listener = socket.listen(0).unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut waiting = Vec::new();
+        while let Ok(connected) = timeout(CALL_TIMEOUT, TcpStream::connect(address)).await {
+            waiting.push(connected.unwrap());
+        }
+        (listener, waiting)
+    }
+
+    #[tokio::test]
+    async fn many_calls_to_a_dark_member_do_not_wait_for_each_other() {
+        let (listener, _waiting) = dark_port().await;
+        let address = listener.local_addr().unwrap();
+        let remote = Remote::new(address.ip(), address.port(), "token").unwrap();
+        let began = Instant::now();
+        let answers = join_all((0..20).map(|_| remote.state())).await;
+        assert!(answers.iter().all(Result::is_err));
+        // One connection after the other would take six seconds.
+        assert!(began.elapsed() < CONNECT_TIMEOUT * 10);
     }
 }

@@ -3,6 +3,7 @@
 use std::{
     pin::Pin,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use control::proto::{
@@ -30,6 +31,7 @@ pub struct Member {
     calls: Arc<Mutex<Vec<&'static str>>>,
     tail: Arc<Mutex<Tail>>,
     answers: Arc<Mutex<Answers>>,
+    promises_after: Arc<Mutex<Duration>>,
 }
 
 /// Whether what it answers to a promotion arrives.
@@ -51,6 +53,7 @@ impl Member {
             calls: Arc::default(),
             tail: Arc::default(),
             answers: Arc::default(),
+            promises_after: Arc::default(),
         };
         let served = Server::builder().add_service(MemberServer::new(member.clone()));
         tokio::spawn(served.serve_with_incoming(TcpIncoming::from(listener)));
@@ -78,6 +81,11 @@ impl Member {
     /// From now on it is one that was killed and has not caught up since.
     pub fn was_killed(&self) {
         *self.tail.lock().unwrap() = Tail::MayBeCut;
+    }
+
+    /// From now on it needs so long for a promise.
+    pub fn promises_after(&self, delay: Duration) {
+        *self.promises_after.lock().unwrap() = delay;
     }
 
     /// From now on it obeys a promotion and its answer is lost.
@@ -159,6 +167,8 @@ impl Service for Member {
         request: Request<proto::PrepareRequest>,
     ) -> Result<Response<proto::PrepareReply>, Status> {
         self.told("prepare");
+        let delay = *self.promises_after.lock().unwrap();
+        tokio::time::sleep(delay).await;
         let prepare = Prepare::try_from(request.into_inner())?;
         let answer: Result<Box<Promise>, NotObeyed> = Ok(Box::new(self.promise(&prepare)));
         Ok(Response::new((&answer).into()))

@@ -215,8 +215,8 @@ pub enum NotObeyed {
     /// Only a master of that term can do this.
     #[error("this member is not master of the term")]
     NotMaster,
-    /// A switchover is already going on, or the process is about to end.
-    #[error("a switchover, or the end of the process, is already going on")]
+    /// A switchover is already going on, or the process is about to end, or a command takes long.
+    #[error("a switchover, the end of the process, or a long command is going on")]
     Busy,
     /// The switchover's target did not catch up in time; writes were resumed.
     #[error("the target did not catch up in time, writes go on")]

@@ -237,6 +237,17 @@ impl Election {
         voting.len() >= self.needed() && self.loss_by(&voting) == Loss::None
     }
 
+    /// Whether there are enough votes with that of this voter, which was not asked yet.
+    pub fn has_quorum_with(&self, voter: &MemberName) -> bool {
+        let others = self.voting().into_iter().filter(|p| p.id.name != *voter);
+        self.plan.voters.contains(voter) && others.count() + 1 >= self.needed()
+    }
+
+    /// Whether this voter's promise is among those that count.
+    pub fn has_promise_of(&self, voter: &MemberName) -> bool {
+        self.voting().iter().any(|p| p.id.name == *voter)
+    }
+
     /// Chooses the new master. Call it when [`Election::is_complete`], or when there is a quorum
     /// and waiting longer costs more than it may bring.
     pub fn decide(&mut self, now_ms: u64) -> Result<Promotion, Refusal> {
