@@ -148,6 +148,15 @@ enum ReplicaReads {
     Refused,
 }
 
+/// Whether the engine said what it holds when it was looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Engine {
+    /// It did.
+    Answers,
+    /// A command takes long.
+    Busy,
+}
+
 /// What comes after a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Next {
@@ -180,6 +189,8 @@ pub struct Agent {
     urgent: Option<Urgent>,
     published_ms: u64,
     tokens_read_ms: u64,
+    /// Until then nobody waits for the engine.
+    busy_until_ms: u64,
 }
 
 impl Agent {
@@ -206,6 +217,7 @@ impl Agent {
             urgent: None,
             published_ms: 0,
             tokens_read_ms: 0,
+            busy_until_ms: 0,
         }
     }
 
@@ -252,7 +264,11 @@ impl Agent {
                 let _gone = reply.send(Reply::Promote(Err(NotObeyed::Busy)));
             }
             Command::Ask(ask, reply) => {
-                self.look();
+                // To pause clients is to wait for the command that runs, and heartbeats would wait with it.
+                if self.look() == Engine::Busy && matches!(ask, Ask::Handover(_)) {
+                    let _gone = reply.send(Reply::Handover(Err(NotObeyed::Busy)));
+                    return Next::GoOn;
+                }
                 let id = self.request(reply);
                 self.feed(match ask {
                     Ask::Prepare(prepare) => Input::Prepare(id, prepare),
@@ -302,15 +318,29 @@ impl Agent {
         self.next_request
     }
 
-    /// Brings the member up to date with the engine.
-    fn look(&mut self) {
-        if let Some(data) = self.port.position() {
-            self.feed(Input::Progress(data));
+    /// Brings the member up to date with the engine, unless a command takes long: then for a while nobody waits for it again,
+    /// because acknowledgements that queue behind such waits are acknowledgements missed.
+    fn look(&mut self) -> Engine {
+        if self.engine() == Engine::Busy {
+            return Engine::Busy;
         }
+        let Some(data) = self.port.position() else {
+            self.busy_until_ms = now_ms() + LOOK_EVERY_MS;
+            return Engine::Busy;
+        };
+        self.feed(Input::Progress(data));
         if self.member.role() == RoleKind::Follower
             && let Some(link) = self.port.link()
         {
             self.feed(Input::Link(link));
+        }
+        Engine::Answers
+    }
+
+    fn engine(&self) -> Engine {
+        match now_ms() < self.busy_until_ms {
+            true => Engine::Busy,
+            false => Engine::Answers,
         }
     }
 
@@ -455,6 +485,11 @@ impl Agent {
         let before = self.states.borrow().clone();
         let engine = self.port.engine();
         let mut state = report::state(&report, engine, &self.credentials, &self.config, &before);
+        if self.engine() == Engine::Answers
+            && let Some(locked) = engine.try_lock_for(report::PATIENCE)
+        {
+            report::add_facts(&mut state, &locked);
+        }
         state.oldest_unreplicated_ms = self.unreplicated.age_ms(now_ms);
         state
     }

@@ -1,6 +1,6 @@
 //! The state that the operator watches: what the rules know, and what the engine adds.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, time::Duration};
 
 use control::proto;
 use replset::{Offset, Report, RoleKind};
@@ -8,10 +8,12 @@ use replset::{Offset, Report, RoleKind};
 use super::{credentials::Credentials, directives::Directives};
 use crate::{
     command::host::ClientType,
-    engine::{Engine, clock},
+    engine::{Engine, State, clock},
     replication::state::{LinkState, Role},
 };
 
+/// How long the engine's lock is waited for: facts may be a moment old.
+pub const PATIENCE: Duration = Duration::from_millis(5);
 /// Remembered moments of the stream, to know how old an unreplicated write is.
 const MAX_MARKS: usize = 128;
 
@@ -51,8 +53,8 @@ impl Unreplicated {
     }
 }
 
-/// Adds to the rules' report what the engine knows. Facts under the engine's lock are left as they
-/// were in `before` while it is busy.
+/// Adds to the rules' report what is known without the engine's lock. What is under it is as it was in `before`, until
+/// [`add_facts`].
 pub fn state(
     report: &Report,
     engine: &Engine,
@@ -62,7 +64,7 @@ pub fn state(
 ) -> proto::State {
     let shared = &engine.shared;
     let clients = &shared.clients;
-    let mut state = proto::State {
+    proto::State {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         fleet: report.fleet.to_string(),
         config_revision: config.revision(),
@@ -77,13 +79,14 @@ pub fn state(
         loading: before.loading,
         uptime_ms: u64::try_from(clock::monotonic_ms()).unwrap_or(0),
         ..proto::State::from(report)
-    };
-    if let Some(locked) = engine.try_lock_for(std::time::Duration::from_millis(5)) {
-        state.used_memory_bytes = locked.keyspace.memory().stats().allocated;
-        state.keys = locked.keyspace.len() as u64;
-        add_link(&mut state, locked.core.replication.role());
     }
-    state
+}
+
+/// Adds what is known under the engine's lock.
+pub fn add_facts(state: &mut proto::State, engine: &State) {
+    state.used_memory_bytes = engine.keyspace.memory().stats().allocated;
+    state.keys = engine.keyspace.len() as u64;
+    add_link(state, engine.core.replication.role());
 }
 
 fn add_link(state: &mut proto::State, role: &Role) {

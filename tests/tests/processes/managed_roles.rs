@@ -7,6 +7,7 @@ use anyhow::ensure;
 use control::proto;
 use nix::sys::signal::Signal;
 use redfleet_tests::{
+    client::{Client, as_text, encode},
     fleet::{DEADLINE, Fleet},
     servers::eventually,
 };
@@ -583,5 +584,43 @@ fn a_member_that_restarts_during_a_rotation_accepts_and_presents_what_counts() -
     fleet.wait(2, "to log in with the new password", |state| {
         state.link() == proto::Link::Up && state.link_secret_revision == Some(2)
     })?;
+    Ok(())
+}
+
+/// Starts a command that holds the engine of `member` for `seconds`; its reply can be read from the client.
+fn busy(fleet: &Fleet, member: usize, seconds: u32) -> anyhow::Result<Client> {
+    let server = &fleet.members[member].server;
+    let mut client = server.client()?;
+    let seconds = seconds.to_string();
+    client.send_raw(&encode(&["DEBUG", "SLEEP", seconds.as_str()]))?;
+    eventually("the command to run", DEADLINE, || {
+        let mut other = server.client()?;
+        other.send_raw(&encode(&["PING"]))?;
+        let silent = other.is_silent_for(Duration::from_millis(100))?;
+        Ok(silent.then_some(()))
+    })?;
+    Ok(client)
+}
+
+#[test]
+fn a_long_command_costs_no_master_its_lease_however_many_acknowledge() -> anyhow::Result<()> {
+    let fleet = Fleet::bootstrapped(7, &["--enable-debug-command", "yes"])?;
+    let mut client = busy(&fleet, 0, 4)?;
+    // A master whose lease ends closes its clients.
+    let reply = client.read_reply()?;
+    ensure!(as_text(&reply) == "OK", "{reply:?}");
+    ensure!(client.text("SET k v")? == "OK");
+    Ok(())
+}
+
+#[test]
+fn a_switchover_in_the_middle_of_a_long_command_is_refused() -> anyhow::Result<()> {
+    let fleet = Fleet::bootstrapped(3, &["--enable-debug-command", "yes"])?;
+    let mut client = busy(&fleet, 0, 3)?;
+    let refused = fleet.hand_over(0, 1, Duration::from_millis(500))?;
+    ensure!(refused == Err(NotObeyed::Busy), "{refused:?}");
+    ensure!(as_text(&client.read_reply()?) == "OK");
+    ensure!(fleet.state(0)?.serving);
+    ensure!(client.text("SET k v")? == "OK", "writes go on");
     Ok(())
 }
