@@ -33,6 +33,8 @@ pub struct Rules {
     pub born_follower: bool,
     /// A member obeys a promotion only if it still is where its promise said.
     pub promote_what_promised: bool,
+    /// R9: an elector that works with an older set of voters than members know is refused.
+    pub stale_voters_are_refused: bool,
     /// R13: a new master waits for the end of the old one's lease.
     pub defer_to_old_lease: bool,
     /// R13: a master serves only within its lease.
@@ -55,6 +57,7 @@ impl Default for Rules {
             tail_mends_by_catching_up: true,
             born_follower: true,
             promote_what_promised: true,
+            stale_voters_are_refused: true,
             defer_to_old_lease: true,
             lease: true,
         }

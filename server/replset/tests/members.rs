@@ -161,17 +161,36 @@ fn a_member_that_lost_its_disk_has_no_vote_until_the_others_know_it() {
     assert_eq!(set.serving(), vec![0]);
 }
 
+fn voters(set: &Set, generation: u64, voters: &[usize]) -> Input {
+    let peers = set.plan(Intent::Forced, Bootstrapped::Yes).peers;
+    let voters = VoterSet {
+        generation: Generation(generation),
+        voters: voters.iter().map(|at| name(*at)).collect(),
+    };
+    Input::Voters(8, voters, peers)
+}
+
+/// The other one may be about to elect with the third, as voters that they were.
+#[test]
+fn a_master_of_two_needs_its_lease_until_the_other_knows_that_they_are_two() {
+    let mut set = Set::of(3);
+    set.nodes[1].up = false;
+    set.pass(100);
+    let two = voters(&set, 2, &[0, 1]);
+    set.ask(0, two);
+    set.pass(1_500);
+    assert!(set.serving().is_empty());
+    set.nodes[1].up = true;
+    set.pass(200);
+    assert_eq!(set.serving(), vec![0]);
+    set.nodes[1].up = false;
+    set.pass(5_000);
+    assert_eq!(set.serving(), vec![0], "two have no lease");
+}
+
 #[test]
 fn who_was_no_voter_for_a_while_votes_again_when_the_master_knows() {
     let mut set = Set::of(3);
-    let voters = |set: &Set, generation, voters: &[usize]| {
-        let peers = set.plan(Intent::Forced, Bootstrapped::Yes).peers;
-        let voters = VoterSet {
-            generation: Generation(generation),
-            voters: voters.iter().map(|at| name(*at)).collect(),
-        };
-        Input::Voters(8, voters, peers)
-    };
     let two = voters(&set, 2, &[0, 1]);
     set.ask(0, two);
     set.pass(500);

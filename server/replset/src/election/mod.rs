@@ -295,7 +295,7 @@ impl Election {
             .max()
             .unwrap_or_default();
         let ours = self.plan.voters.generation;
-        if known > ours {
+        if self.rules.stale_voters_are_refused && known > ours {
             return Err(Refusal::StaleVoters { known, ours });
         }
         let voting = self.voting();

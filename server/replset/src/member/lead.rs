@@ -26,6 +26,8 @@ pub(super) struct Mastership {
     tracks: BTreeMap<MemberName, Track>,
     /// Whether it has served since its lease last began, so that its end must close clients.
     serving: bool,
+    /// The voters became too few for a lease with this generation.
+    leased_until_recorded: Option<Generation>,
     pub(super) handover: Option<PendingHandover>,
 }
 
@@ -64,6 +66,7 @@ impl Mastership {
             last_heartbeat_ms: None,
             tracks: BTreeMap::new(),
             serving: false,
+            leased_until_recorded: None,
             handover: None,
         }
     }
@@ -300,8 +303,32 @@ impl Member {
         others.map(send).collect()
     }
 
+    /// With few voters there is none, but not before all of them know that they are few: until then an election may be under
+    /// way among those that were, and serve beside this master.
     fn has_lease(&self) -> bool {
-        self.rules.lease && self.state.voters.voters.len() >= LEASE_MIN_VOTERS
+        let voters = &self.state.voters.voters;
+        let Role::Master(mastership) = &self.role else {
+            return false;
+        };
+        let knows = |voter: &MemberName, generation: Generation| {
+            let track = mastership.tracks.get(voter);
+            *voter == self.state.id.name || track.is_some_and(|t| t.generation >= generation)
+        };
+        let shrinking = mastership
+            .leased_until_recorded
+            .is_some_and(|generation| !voters.iter().all(|voter| knows(voter, generation)));
+        self.rules.lease && (voters.len() >= LEASE_MIN_VOTERS || shrinking)
+    }
+
+    /// Notes that the voters have changed, from so many.
+    pub(super) fn voters_changed(&mut self, before: usize) {
+        let voters = &self.state.voters;
+        if let Role::Master(mastership) = &mut self.role
+            && before >= LEASE_MIN_VOTERS
+            && voters.voters.len() < LEASE_MIN_VOTERS
+        {
+            mastership.leased_until_recorded = Some(voters.generation);
+        }
     }
 
     /// Recomputes until when clients may be served; closes them when the lease has run out.

@@ -490,7 +490,9 @@ impl Member {
         let newer = voters.generation > self.state.voters.generation;
         let first = self.state.voters.voters.is_empty() && !voters.voters.is_empty();
         if newer || first {
+            let before = self.state.voters.voters.len();
             self.state.voters = voters.clone();
+            self.voters_changed(before);
             if !voters.contains(&self.state.id.name) {
                 self.state.vote = Vote::Suspended;
             }

@@ -51,7 +51,7 @@ impl Member {
             };
         }
         let known = self.state.voters.generation;
-        if prepare.generation < known {
+        if self.rules.stale_voters_are_refused && prepare.generation < known {
             return Err(NotObeyed::StaleVoters(known));
         }
         self.check_master_lost(now_ms, &prepare.intent)

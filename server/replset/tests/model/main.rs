@@ -137,6 +137,7 @@ const QUIET: Budget = Budget {
     wipes: 0,
     kills: 0,
     acks: 1,
+    changes: 0,
 };
 
 #[test]
@@ -186,6 +187,43 @@ fn no_write_is_lost_untold_with_a_killed_process() {
 }
 
 #[test]
+fn no_violation_while_voters_change() {
+    let budget = Budget {
+        terms: 3,
+        writes: 2,
+        changes: 2,
+        ..QUIET
+    };
+    assert_safe("voters change", budget, &[], 25_000);
+    assert_safe("c was dropped", budget, &C_WAS_DROPPED, 25_000);
+}
+
+/// An election of term 2 has begun with all three as voters; meanwhile `a` has become the only one.
+const A_VOTES_ALONE: [Action; 7] = [
+    Action::Prepare(2, 2),
+    Action::ChangeVoters(2),
+    Action::TellVoters(0),
+    Action::Heartbeat(0, 1),
+    Action::Ack(0),
+    Action::ChangeVoters(1),
+    Action::TellVoters(0),
+];
+
+#[test]
+fn caught_an_election_of_voters_that_were() {
+    let rules = Rules {
+        stale_voters_are_refused: false,
+        ..Rules::default()
+    };
+    let budget = Budget {
+        changes: 2,
+        ..QUIET
+    };
+    assert_caught("voters that were", rules, budget, &A_VOTES_ALONE);
+    assert_safe("a votes alone", budget, &A_VOTES_ALONE, 8_000);
+}
+
+#[test]
 fn caught_promotion_from_one_promise() {
     let rules = Rules {
         read_quorum: false,
@@ -230,6 +268,18 @@ const C_IS_BEHIND: [Action; 6] = [
     Action::Write(0),
     Action::Write(0),
     Action::Sync(1),
+    Action::Sync(1),
+    Action::Heartbeat(0, 1),
+    Action::Ack(0),
+];
+
+/// `c` votes no more, and holds nothing of what was written since.
+const C_WAS_DROPPED: [Action; 8] = [
+    Action::ChangeVoters(2),
+    Action::TellVoters(0),
+    Action::Heartbeat(0, 1),
+    Action::Ack(0),
+    Action::Write(0),
     Action::Sync(1),
     Action::Heartbeat(0, 1),
     Action::Ack(0),

@@ -31,6 +31,8 @@ pub struct Budget {
     pub kills: u8,
     /// Acknowledgements under way at a time.
     pub acks: usize,
+    /// Changes of the voters.
+    pub changes: u8,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,6 +53,10 @@ pub enum Action {
     Wipe(usize),
     /// Data are gone, the state file is not.
     LoseData(usize),
+    /// The status records that this one votes no more, or does again.
+    ChangeVoters(usize),
+    /// A master is told who votes.
+    TellVoters(usize),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -134,6 +140,8 @@ pub struct World {
     /// The last term that began with the word that writes of earlier ones may be lost.
     told_lost_before: u64,
     masters: BTreeMap<u64, usize>,
+    /// As the status records them.
+    voters: VoterSet,
     written: u8,
     lives: u64,
     rules: Rules,
@@ -180,17 +188,14 @@ fn timing() -> Timing {
     }
 }
 
-fn plan(term: u64, bootstrapped: Bootstrapped) -> ElectionPlan {
+fn plan(term: u64, bootstrapped: Bootstrapped, voters: VoterSet) -> ElectionPlan {
     ElectionPlan {
         heir_of: None,
         fleet: FLEET.into(),
         term: Term(term),
         elector: "elector".into(),
         intent: Intent::Forced,
-        voters: VoterSet {
-            generation: Generation(1),
-            voters: NAMES.iter().map(|name| (*name).into()).collect(),
-        },
+        voters,
         peers: peers(),
         bootstrapped,
         preference: vec!["a".into()],
@@ -216,6 +221,7 @@ impl Hash for World {
             &self.acknowledged,
             self.told_lost_before,
             &self.masters,
+            &self.voters,
             self.written,
             self.lives,
             self.left,
@@ -234,6 +240,10 @@ impl World {
             acknowledged: Vec::new(),
             told_lost_before: 0,
             masters: BTreeMap::new(),
+            voters: VoterSet {
+                generation: Generation(1),
+                voters: NAMES.iter().map(|name| (*name).into()).collect(),
+            },
             written: 0,
             lives: 0,
             rules,
@@ -244,13 +254,14 @@ impl World {
                 wipes: 0,
                 kills: 0,
                 acks: 10,
+                changes: 0,
             },
         };
         for node in 0..NAMES.len() {
             let born = world.born(node, None, DataPosition::default());
             world.nodes.push(Shared::new(born));
         }
-        let election = Election::with_rules(plan(1, Bootstrapped::No), rules);
+        let election = Election::with_rules(plan(1, Bootstrapped::No, world.voters.clone()), rules);
         world.rounds.insert(1, Shared::new(Round::new(election)));
         for node in 0..NAMES.len() {
             world.perform(&Action::Prepare(1, node)).unwrap();
@@ -311,6 +322,7 @@ impl World {
         let mut actions = Vec::new();
         self.electing(&mut actions);
         self.replicating(&mut actions);
+        self.voting(&mut actions);
         let everyone = 0..self.nodes.len();
         if self.left.crashes > 0 {
             actions.extend(everyone.clone().map(Action::Crash));
@@ -370,6 +382,24 @@ impl World {
         actions.extend((0..self.acks.len()).map(Action::Ack));
     }
 
+    /// As the operator does it: one voter at a time, none who is master, while there is one, and only once a majority has
+    /// recorded the voters before.
+    fn voting(&self, actions: &mut Vec<Action>) {
+        let everyone = || 0..self.nodes.len();
+        let leads = |at: &usize| self.nodes[*at].member.role() == RoleKind::Master;
+        let known = |at: usize| self.nodes[at].member.state().voters.generation;
+        let present = self.voters.generation;
+        let voters = self.voters.voters.iter().map(index);
+        let recorded = voters.filter(|at| known(*at) == present).count();
+        let needed = replset::majority(self.voters.voters.len());
+        if self.left.changes > 0 && recorded >= needed && everyone().any(|at| leads(&at)) {
+            let others = everyone().filter(|at| !leads(at));
+            actions.extend(others.map(Action::ChangeVoters));
+        }
+        let untold = everyone().filter(leads).filter(|at| known(*at) < present);
+        actions.extend(untold.map(Action::TellVoters));
+    }
+
     /// The master that this node follows, if it leads that very term.
     fn source(&self, node: usize) -> Option<usize> {
         let following = self.nodes[node].member.following()?;
@@ -422,6 +452,23 @@ impl World {
                 self.left.wipes -= 1;
                 self.restart(*node, None, Vec::new())
             }
+            Action::ChangeVoters(node) => {
+                self.left.changes -= 1;
+                let name: MemberName = NAMES[*node].into();
+                let voters = &mut self.voters;
+                voters.generation.0 += 1;
+                if voters.contains(&name) {
+                    voters.voters.retain(|voter| *voter != name);
+                } else {
+                    voters.voters.push(name);
+                }
+                Ok(())
+            }
+            Action::TellVoters(node) => {
+                let told = Input::Voters(0, self.voters.clone(), peers());
+                self.input(*node, told)?;
+                self.commit(*node)
+            }
             Action::LoseData(node) => {
                 self.left.wipes -= 1;
                 let disk = self.nodes[*node].disk.clone();
@@ -431,9 +478,9 @@ impl World {
     }
 
     fn prepare(&mut self, term: u64, node: usize) -> Result<(), Violation> {
-        let rules = self.rules;
+        let (rules, voters) = (self.rules, self.voters.clone());
         let fresh = || {
-            let election = Election::with_rules(plan(term, Bootstrapped::Yes), rules);
+            let election = Election::with_rules(plan(term, Bootstrapped::Yes, voters), rules);
             Shared::new(Round::new(election))
         };
         let request = self
@@ -473,7 +520,9 @@ impl World {
         let term = self.nodes[node].member.role_term().0;
         let entry = (term, self.written);
         self.nodes[node].change(|node| node.log.push(entry));
-        self.progress(node)
+        self.progress(node)?;
+        // A master that is the only voter waits for nobody.
+        self.commit(node)
     }
 
     fn progress(&mut self, node: usize) -> Result<(), Violation> {
