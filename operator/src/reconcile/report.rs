@@ -29,6 +29,7 @@ use crate::{
     },
     context::{API_TIMEOUT, Context, SetKey},
     guard::view::{lag_ms, position},
+    rollout::order::Health,
     status::{
         conditions::{Finding, Truth, merge},
         events::event,
@@ -109,7 +110,9 @@ fn status(before: &RedisReplicaSetStatus, outcome: &Outcome<'_>) -> RedisReplica
     let name = observed.set.name_any();
     after.selector = Some(names::selector_text(&name));
     after.replicas = i32::try_from(observed.pods.len()).unwrap_or(i32::MAX);
-    let ready = plan.members.iter().filter(|m| m.ready).count();
+    let in_sync = |m: &&MemberFacts| m.health == Health::InSync;
+    let ready = plan.members.iter().filter(in_sync).count();
+    // As the condition Ready counts them, which waits for no probe of a kubelet.
     after.ready_members = Some(format!("{ready}/{}", observed.set.spec.replicas));
     after.config_revision = generation.map(|g| g.to_string());
     after.members = plan.members.iter().map(|m| member(observed, m)).collect();

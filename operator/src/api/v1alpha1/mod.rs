@@ -59,7 +59,7 @@ pub use storage::{EphemeralStorage, Retention, StorageSpec};
         description = "Whether the set is what its spec asks for and serves"
     ),
     printcolumn(name = "Master", type_ = "string", json_path = ".status.master", description = "The member that takes writes"),
-    printcolumn(name = "Members", type_ = "string", json_path = ".status.readyMembers", description = "Members ready / members wanted"),
+    printcolumn(name = "Members", type_ = "string", json_path = ".status.readyMembers", description = "Members in sync / members wanted"),
     printcolumn(
         name = "Reason",
         type_ = "string",

@@ -61,7 +61,7 @@ pub struct RedisReplicaSetStatus {
     #[serde(default, skip_serializing_if = "is_default")]
     pub voters_generation: i64,
 
-    /// Members ready of members wanted, such as `3/3`; for `kubectl get`.
+    /// Members in sync, the master among them, of members wanted, such as `3/3`; for `kubectl get`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ready_members: Option<String>,
 
