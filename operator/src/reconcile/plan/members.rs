@@ -9,7 +9,7 @@ use replset::{RoleKind, Vote};
 use super::{
     super::observe::Observed,
     configuration::{restart_for, started_with_other},
-    trouble::{data_of_another_set, trouble},
+    trouble::{Stake, data_of_another_set, trouble},
 };
 use crate::{
     api::{names, v1alpha1::MemberRole},
@@ -107,7 +107,9 @@ fn fact(set: &ValidatedSet, observed: &Observed, name: String) -> MemberFacts {
         let state = state.as_ref().filter(|_| bootstrapped)?;
         data_of_another_set(set, &name, state)
     };
-    let trouble = pod.and_then(|pod| trouble(set, pod)).or_else(stranger);
+    let trouble = pod
+        .and_then(|pod| trouble(set, pod, Stake::of(observed.claims.values())))
+        .or_else(stranger);
     let voter = status.is_some_and(|s| s.voters.contains(&name));
     let health = health(pod, state.as_deref(), duty, voter, trouble.as_deref());
     let mut reasons = pod

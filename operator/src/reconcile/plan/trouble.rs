@@ -1,8 +1,10 @@
 //! Why a member's pod does not run: the words of the scheduler, of the kubelet or of the server itself, and the
 //! field of the spec that helps.
 
+use std::sync::Arc;
+
 use control::proto;
-use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+use k8s_openapi::api::core::v1::{ContainerStatus, PersistentVolumeClaim, Pod};
 
 use crate::{
     api::names,
@@ -15,9 +17,33 @@ const STARTING: [&str; 2] = ["ContainerCreating", "PodInitializing"];
 /// How much of the end of a server's last words is told.
 const MAX_LAST_WORDS_BYTES: usize = 400;
 
+/// What deleting the set would cost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stake {
+    /// Nothing: no member has a volume.
+    Nothing,
+    /// Volumes, which may hold data.
+    Volumes,
+}
+
+impl Stake {
+    /// By the claims of the members.
+    pub fn of<'a>(mut claims: impl Iterator<Item = &'a Arc<PersistentVolumeClaim>>) -> Self {
+        let bound = |claim: &PersistentVolumeClaim| {
+            let spec = claim.spec.as_ref();
+            spec.is_some_and(|s| s.volume_name.is_some())
+        };
+        if claims.any(|claim| bound(claim)) {
+            Self::Volumes
+        } else {
+            Self::Nothing
+        }
+    }
+}
+
 /// Why a pod does not run, if it does not.
 #[must_use]
-pub fn trouble(set: &ValidatedSet, pod: &Pod) -> Option<String> {
+pub fn trouble(set: &ValidatedSet, pod: &Pod, stake: Stake) -> Option<String> {
     let status = pod.status.as_ref()?;
     let unscheduled = status
         .conditions
@@ -28,7 +54,7 @@ pub fn trouble(set: &ValidatedSet, pod: &Pod) -> Option<String> {
         let reason = condition.reason.as_deref().unwrap_or("Unscheduled");
         let message = condition.message.as_deref().unwrap_or_default();
         let told = format!("{reason}: {message}");
-        return Some(match hint(set, message) {
+        return Some(match hint(set, message, stake) {
             Some(hint) => format!("{told}; {hint}"),
             None => told,
         });
@@ -67,7 +93,7 @@ pub fn data_of_another_set(
 
 /// Which field a complaint of the scheduler is about, and what to do. A complaint about several
 /// things is answered for the first.
-fn hint(set: &ValidatedSet, complaint: &str) -> Option<String> {
+fn hint(set: &ValidatedSet, complaint: &str, stake: Stake) -> Option<String> {
     let complaint = complaint.to_ascii_lowercase();
     let about = |words: &[&str]| words.iter().any(|word| complaint.contains(word));
     if about(&[
@@ -76,7 +102,7 @@ fn hint(set: &ValidatedSet, complaint: &str) -> Option<String> {
         "storage class",
         "persistent volume",
     ]) {
-        return Some(about_storage(&set.storage));
+        return Some(about_storage(set, stake));
     }
     let required: Vec<&str> = set
         .spread
@@ -103,20 +129,36 @@ fn hint(set: &ValidatedSet, complaint: &str) -> Option<String> {
         .then(|| "name the taint in spec.podTemplate.tolerations, or make a node available".into())
 }
 
-fn about_storage(storage: &Storage) -> String {
-    match storage {
-        Storage::Persistent { size, class, .. } => {
-            let class = class.as_ref().map_or_else(
-                || "none, so the default of the cluster".to_owned(),
-                Clone::clone,
-            );
-            format!(
-                "check spec.storage.storageClassName ({class}) and spec.storage.size ({size}): `kubectl get storageclass` \
-                 lists what there is"
-            )
-        }
-        Storage::Ephemeral { .. } => "check the volumes of the pod".to_owned(),
-    }
+/// The fields cannot be changed, and a claim outlives its set unless the retention says otherwise: so what
+/// the claim asks for must come to be, or the claim must go too. That is told only where no data can go with it.
+fn about_storage(set: &ValidatedSet, stake: Stake) -> String {
+    let (size, class) = match &set.storage {
+        Storage::Persistent { size, class, .. } => (size, class),
+        Storage::Ephemeral { .. } => return "check the volumes of the pod".to_owned(),
+    };
+    let class = class.as_ref().map_or_else(
+        || "a default StorageClass (spec.storage.storageClassName is not set)".to_owned(),
+        |class| format!("StorageClass {class} (spec.storage.storageClassName)"),
+    );
+    let wanted = format!(
+        "create {class} if `kubectl get storageclass` does not list it, or make room in it for {size} (spec.storage.size): the \
+         member starts then. Neither field can be changed; for other values "
+    );
+    let claims: Vec<String> = (0..set.replicas)
+        .map(|ordinal| names::volume_claim(&names::member(&set.name, ordinal)))
+        .collect();
+    let other = match stake {
+        Stake::Nothing => format!(
+            "`kubectl delete rrs {name} -n {namespace}`, when its pods are gone `kubectl delete pvc {claims} -n {namespace}`, \
+             and apply it again",
+            name = set.name,
+            namespace = set.namespace,
+            // By name: others of the set's labels may be left of members it had before, with data.
+            claims = claims.join(" "),
+        ),
+        Stake::Volumes => "create a second set and let it copy the data".to_owned(),
+    };
+    wanted + &other
 }
 
 /// What the server said before it ended last.
@@ -156,7 +198,7 @@ mod tests {
         let cases = [
             (
                 "storageclass.storage.k8s.io \"fast\" not found",
-                "spec.storage.storageClassName (fast)",
+                "create StorageClass fast (spec.storage.storageClassName)",
             ),
             (
                 "3 node(s) didn't match pod topology spread constraints",
@@ -173,7 +215,7 @@ mod tests {
             ),
         ];
         for (message, field) in cases {
-            let told = trouble(&set, &pending(message)).unwrap();
+            let told = trouble(&set, &pending(message), Stake::Nothing).unwrap();
             assert!(
                 told.starts_with(&format!("Unschedulable: {message}; ")),
                 "{told}"
@@ -181,9 +223,36 @@ mod tests {
             assert!(told.contains(field), "{told}");
         }
         assert_eq!(
-            trouble(&set, &pending("odd")).unwrap(),
+            trouble(&set, &pending("odd"), Stake::Nothing).unwrap(),
             "Unschedulable: odd"
         );
+    }
+
+    #[test]
+    fn a_claim_that_cannot_be_met_is_to_be_deleted_only_where_no_data_go_with_it() {
+        let set = valid(json!({"replicas": 2, "storage": {"size": "1Gi"}}));
+        let missing = pending("pod has unbound immediate PersistentVolumeClaims");
+        let told = trouble(&set, &missing, Stake::Nothing).unwrap();
+        let cure = "`kubectl delete rrs orders -n shop`, when its pods are gone `kubectl delete pvc data-orders-0 \
+                    data-orders-1 -n shop`, and apply it again";
+        assert!(told.contains("create a default StorageClass"), "{told}");
+        assert!(told.ends_with(cure), "{told}");
+        let told = trouble(&set, &missing, Stake::Volumes).unwrap();
+        assert!(
+            !told.contains("delete") && told.contains("a second set"),
+            "{told}"
+        );
+    }
+
+    #[test]
+    fn a_claim_with_a_volume_may_hold_data() {
+        let claim = |spec: Value| -> Arc<PersistentVolumeClaim> {
+            Arc::new(serde_json::from_value(json!({"spec": spec})).unwrap())
+        };
+        let (open, bound) = (claim(json!({})), claim(json!({"volumeName": "pv"})));
+        assert_eq!(Stake::of([].iter()), Stake::Nothing);
+        assert_eq!(Stake::of([open.clone()].iter()), Stake::Nothing);
+        assert_eq!(Stake::of([open, bound].iter()), Stake::Volumes);
     }
 
     #[test]
@@ -197,15 +266,23 @@ mod tests {
         };
         let ended =
             json!({"terminated": {"exitCode": 1, "message": "redis.conf:4: no such directive\n"}});
-        let told = trouble(&set, &waiting("CrashLoopBackOff", ended));
+        let told = trouble(&set, &waiting("CrashLoopBackOff", ended), Stake::Nothing);
         assert_eq!(
             told.unwrap(),
             "CrashLoopBackOff: redis.conf:4: no such directive"
         );
-        let told = trouble(&set, &waiting("ImagePullBackOff", json!({})));
+        let told = trouble(
+            &set,
+            &waiting("ImagePullBackOff", json!({})),
+            Stake::Nothing,
+        );
         assert_eq!(told.unwrap(), "ImagePullBackOff: back-off 10s");
         assert_eq!(
-            trouble(&set, &waiting("ContainerCreating", json!({}))),
+            trouble(
+                &set,
+                &waiting("ContainerCreating", json!({})),
+                Stake::Nothing
+            ),
             None
         );
     }

@@ -6,6 +6,7 @@ use redfleet_tests::cluster::{Cluster, Deletion, Namespace};
 use redfleet_tests::faults::Signal;
 use redfleet_tests::replicaset::{MINUTE, Set, operator_at_work, pod_uids};
 use redfleet_tests::wait::wait_until;
+use serde_json::{Value, json};
 
 /// Waits until a condition is as wanted and its message holds these words.
 async fn says(
@@ -58,10 +59,18 @@ const ONE: &str = "  replicas: 1\n  storage: {ephemeral: {}}\n";
 /// Taken by the CRD, and refused by the API server in the StatefulSet.
 const REFUSED: &str = "  podTemplate: {tolerations: [{key: a, operator: Sometimes}]}\n";
 
+/// A StorageClass that comes to be after a set asks for it.
+const LATER: &str = "redfleet-test-later";
+
+fn on_disk(class: &str) -> String {
+    format!("  replicas: 1\n  storage: {{size: 100Mi, storageClassName: {class}}}\n")
+}
+
 /// Sets of one namespace, each with another mistake; `first` has none, and the name of `second` is that of its Service.
 struct Wrong {
     secret: Set,
     class: Set,
+    later: Set,
     born: Set,
     place: Set,
     taken: Set,
@@ -75,6 +84,7 @@ async fn wrong_sets(namespace: &Namespace) -> anyhow::Result<Wrong> {
     let wrong = Wrong {
         secret: set("secret"),
         class: set("class"),
+        later: set("later"),
         born: set("born"),
         place: set("place"),
         taken: set("taken"),
@@ -90,10 +100,8 @@ async fn wrong_sets(namespace: &Namespace) -> anyhow::Result<Wrong> {
         async move { set.apply(&spec).await }
     };
     apply(&wrong.secret, "  auth: {clientSecretName: mine}\n").await?;
-    wrong
-        .class
-        .apply("  replicas: 1\n  storage: {size: 100Mi, storageClassName: none-such}\n")
-        .await?;
+    wrong.class.apply(&on_disk("none-such")).await?;
+    wrong.later.apply(&on_disk(LATER)).await?;
     let rack = "  placement: {spread: [{topologyKey: example.com/rack, require: true}]}\n";
     apply(&wrong.place, rack).await?;
     apply(&wrong.born, "  config: {no-such-thing: \"1\"}\n").await?;
@@ -111,8 +119,15 @@ async fn mistakes_are_named(wrong: &Wrong) -> anyhow::Result<()> {
     let words = ["spec.auth.clientSecretName", "Secret mine", "create it"];
     says(&wrong.secret, stalled, "SecretMissing", &words).await?;
     event(&wrong.secret, "Secret mine").await?;
-    let words = ["class-0", "spec.storage.storageClassName", "none-such"];
+    let words = [
+        "class-0",
+        "create StorageClass none-such (spec.storage.storageClassName)",
+        "kubectl delete rrs class",
+        "kubectl delete pvc data-class-0",
+    ];
     says(&wrong.class, unplaced, "Unschedulable", &words).await?;
+    let words = ["later-0", "create StorageClass", LATER];
+    says(&wrong.later, unplaced, "Unschedulable", &words).await?;
     let words = ["born-0", "no-such-thing"];
     says(&wrong.born, ("Ready", "False"), "Bootstrapping", &words).await?;
     let words = ["place-0", "topology spread", "example.com/rack"];
@@ -145,6 +160,8 @@ async fn a_set_that_cannot_be_says_why_and_comes_up_when_it_can() -> anyhow::Res
     namespace
         .kubectl(&[&secret[..], &["--from-literal=password=of-mine"]].concat())
         .await?;
+    other_class(&wrong.class).await?;
+    make_class(&cluster, LATER).await?;
     wrong.born.apply(ONE).await?;
     wrong.refused.apply(ONE).await?;
     namespace.kubectl(&["delete", "service", "taken"]).await?;
@@ -157,6 +174,8 @@ async fn a_set_that_cannot_be_says_why_and_comes_up_when_it_can() -> anyhow::Res
         .await?;
     for set in [
         &wrong.secret,
+        &wrong.class,
+        &wrong.later,
         &wrong.born,
         &wrong.place,
         &wrong.taken,
@@ -170,10 +189,37 @@ async fn a_set_that_cannot_be_says_why_and_comes_up_when_it_can() -> anyhow::Res
     cluster
         .kubectl(&[&nodes[..], &["example.com/rack-"]].concat())
         .await?;
+    cluster.kubectl(&["delete", "storageclass", LATER]).await?;
     let mine = wrong.secret.login("secret-0", "of-mine").await?;
     ensure!(mine.is_some(), "the Secret's password is not accepted");
     restarted_for_a_directive(&wrong.born).await?;
     namespace.delete().await
+}
+
+/// Does what the message says: the claim would outlive the set, and ask for the old class again.
+async fn other_class(set: &Set) -> anyhow::Result<()> {
+    let namespace = &set.namespace;
+    namespace.kubectl(&["delete", "rrs", &set.name]).await?;
+    wait_until("the pods to go with the set", MINUTE, || async {
+        Ok(pod_uids(set).await?.is_empty().then_some(()))
+    })
+    .await?;
+    let claim = format!("data-{}-0", set.name);
+    namespace.kubectl(&["delete", "pvc", &claim]).await?;
+    set.apply("  replicas: 1\n  storage: {size: 100Mi}\n").await
+}
+
+/// A copy of the cluster's default StorageClass under another name, which is not the default.
+async fn make_class(cluster: &Cluster, name: &str) -> anyhow::Result<()> {
+    let classes = cluster.get("storageclasses", None).await?;
+    let is_default = |class: &&Value| {
+        class["metadata"]["annotations"]["storageclass.kubernetes.io/is-default-class"] == "true"
+    };
+    let classes = classes["items"].as_array().context("a list")?;
+    let default = classes.iter().find(is_default);
+    let mut class = default.context("no default StorageClass")?.clone();
+    class["metadata"] = json!({"name": name});
+    cluster.apply(&class.to_string()).await.map(drop)
 }
 
 /// A directive that is read at start only brings a new pod, and is in force then.
