@@ -12,7 +12,7 @@ use prometheus_client::{
 /// The outcome of one reconcile.
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
 pub struct OutcomeLabel {
-    /// `ok` or the step that failed.
+    /// `ok` or what failed.
     pub outcome: String,
 }
 
@@ -166,5 +166,80 @@ mod tests {
         ] {
             assert!(text.contains(line), "{line} missing in\n{text}");
         }
+    }
+
+    /// One sample of every metric. A new one does not compile here until it is counted.
+    fn one_of_each() -> Metrics {
+        let metrics = Metrics::new();
+        let Metrics {
+            registry: _,
+            reconciles: _,
+            reconcile_seconds: _,
+            api_writes: _,
+            failovers,
+            outage_seconds,
+            leader: _,
+        } = &metrics;
+        let (namespace, name) = ("shop".to_owned(), "orders".to_owned());
+        outage_seconds
+            .get_or_create(&SetLabel {
+                namespace: namespace.clone(),
+                name: name.clone(),
+            })
+            .set(0.5);
+        let reason = "MasterLost".to_owned();
+        failovers
+            .get_or_create(&FailoverLabel {
+                namespace,
+                name,
+                reason,
+            })
+            .inc();
+        metrics.wrote("StatefulSet");
+        metrics.reconciled("ok", Duration::from_millis(3));
+        metrics
+    }
+
+    /// Name, type and labels of every metric as the documentation lists them: `| name | type | labels |`.
+    fn rows(text: &str) -> Vec<String> {
+        let types = text.lines().filter_map(|l| l.strip_prefix("# TYPE "));
+        let row = |(name, kind): (&str, &str)| {
+            let suffix = if kind == "counter" { "_total" } else { "" };
+            let labels = text
+                .lines()
+                .find_map(|l| l.strip_prefix(&format!("{name}{suffix}{{")))
+                .and_then(|l| l.split_once('}'))
+                .map_or_else(String::new, |(labels, _)| names_of(labels));
+            format!("| `{name}{suffix}` | {kind} | {labels} |")
+        };
+        types.filter_map(|l| l.split_once(' ')).map(row).collect()
+    }
+
+    /// ``a="1",b="2"`` as `` `a`, `b` ``.
+    fn names_of(labels: &str) -> String {
+        let names: Vec<String> = labels
+            .split(',')
+            .filter_map(|label| label.split_once('='))
+            .map(|(name, _)| format!("`{name}`"))
+            .collect();
+        names.join(", ")
+    }
+
+    #[test]
+    fn the_documentation_lists_exactly_these_metrics() {
+        const DOCUMENTATION: &str = include_str!("../../../docs/architecture.md");
+        let listed: Vec<&str> = DOCUMENTATION
+            .lines()
+            .filter(|line| line.starts_with("| `redfleet_operator_"))
+            .collect();
+        let rows = rows(&one_of_each().encode());
+        let is_row = |line: &&str, row: &String| line.starts_with(row.as_str());
+        for row in &rows {
+            assert!(
+                listed.iter().any(|line| is_row(line, row)),
+                "docs/architecture.md misses {row}"
+            );
+        }
+        assert_eq!(listed.len(), rows.len(), "{listed:#?}\n{rows:#?}");
     }
 }
