@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::process::Command;
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use redfleet_operator::api::crd::{self, Form};
 use redfleet_tests::apiserver::{repository, tools};
 
@@ -147,6 +147,22 @@ fn charts_pass_helms_own_checks() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What the chart makes of these values; an error is Helm's complaint.
+fn rendered(values: &[&str]) -> anyhow::Result<String> {
+    let output = Command::new(tools()?.join("helm"))
+        .args(["template", "redfleet", "--kube-version", "1.36.0"])
+        .args(values)
+        .arg(repository().join("charts/redfleet"))
+        .output()
+        .context("running helm template")?;
+    ensure!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(String::from_utf8(output.stdout)?)
+}
+
 #[test]
 fn the_chart_refuses_values_that_it_does_not_know() -> anyhow::Result<()> {
     for wrong in [
@@ -156,19 +172,27 @@ fn the_chart_refuses_values_that_it_does_not_know() -> anyhow::Result<()> {
         "image.pullPolicy=Sometimes",
         "serverImage.pullPolicy=Always",
     ] {
-        let output = Command::new(tools()?.join("helm"))
-            .args([
-                "template",
-                "redfleet",
-                "--kube-version",
-                "1.36.0",
-                "--set",
-                wrong,
-            ])
-            .arg(repository().join("charts/redfleet"))
-            .output()
-            .context("running helm template")?;
-        ensure!(!output.status.success(), "{wrong} was accepted");
+        ensure!(
+            rendered(&["--set", wrong]).is_err(),
+            "{wrong} was accepted"
+        );
     }
+    Ok(())
+}
+
+/// Without a name it would be `default`, and every pod of the namespace could read all Secrets.
+#[test]
+fn a_service_account_that_the_chart_does_not_make_has_to_be_named() -> anyhow::Result<()> {
+    const NOT_MADE: &str = "serviceAccount.create=false";
+    let Err(refused) = rendered(&["--set", NOT_MADE]) else {
+        bail!("no name was accepted");
+    };
+    let cure = "serviceAccount.name is needed";
+    ensure!(format!("{refused:#}").contains(cure), "{refused:#}");
+    let named = rendered(&["--set", NOT_MADE, "--set", "serviceAccount.name=mine"])?;
+    ensure!(
+        named.contains("serviceAccountName: mine") && !named.contains("kind: ServiceAccount\nmeta"),
+        "{named}"
+    );
     Ok(())
 }

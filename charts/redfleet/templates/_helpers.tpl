@@ -9,7 +9,8 @@
 {{- else if .Values.serviceAccount.create -}}
 {{ include "redfleet.fullname" . }}
 {{- else -}}
-default
+{{- /* No default: the namespace's own ServiceAccount would hand the operator's rights to every pod of it. */ -}}
+{{- required "serviceAccount.name is needed where serviceAccount.create is false: it gets the rights of the operator" .Values.serviceAccount.name -}}
 {{- end -}}
 {{- end -}}
 
