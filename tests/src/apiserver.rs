@@ -124,6 +124,8 @@ impl ApiServer {
                 format!("--token-auth-file={}", tokens.display()),
                 "--authorization-mode=RBAC".to_owned(),
                 "--disable-admission-plugins=ServiceAccount".to_owned(),
+                // Not a default, and some clusters have it: what the operator writes must pass.
+                "--enable-admission-plugins=OwnerReferencesPermissionEnforcement".to_owned(),
                 "--service-cluster-ip-range=10.0.0.0/24".to_owned(),
                 "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
                 format!("--service-account-key-file={}", key.display()),

@@ -8,6 +8,7 @@ use anyhow::{Context, bail, ensure};
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::Resource;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams};
 use redfleet_operator::api::v1alpha1::RedisReplicaSet;
 use redfleet_tests::apiserver::{ApiServer, repository};
@@ -220,8 +221,9 @@ async fn the_operator_may_do_what_it_must_and_nothing_else() -> anyhow::Result<(
     .await?;
     let apply = PatchParams::apply("redfleet-operator");
     let config_maps: Api<ConfigMap> = Api::namespaced(client.clone(), "default");
-    let config_map =
-        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "orders-config"}});
+    let owner = sets.get("orders").await?.controller_owner_ref(&());
+    let meta = json!({"name": "orders-config", "ownerReferences": [owner]});
+    let config_map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta});
     config_maps
         .patch("orders-config", &apply, &Patch::Apply(config_map))
         .await
