@@ -1,12 +1,16 @@
 //! Installing, upgrading and removing, by Helm and by `kubectl apply -k`, against a real API server; and the rights that
 //! the operator gets.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, bail, ensure};
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
+use k8s_openapi::api::rbac::v1::{
+    ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding, Subject,
+};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::Resource;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams};
@@ -198,6 +202,176 @@ async fn kustomize_installs_the_same_operator() -> anyhow::Result<()> {
     pods.create(&kube::api::PostParams::default(), &pod)
         .await
         .context("the operator's pod must pass the restricted profile")?;
+    Ok(())
+}
+
+/// Everything that the operator may do, each with its reason: what the roles of the chart say beyond this, or not, is a
+/// mistake here or there.
+const RIGHTS: [(&str, &str, &str); 17] = [
+    (
+        "redfleet.dev/redisreplicasets",
+        "get list watch",
+        "what users want; the spec is theirs",
+    ),
+    (
+        "redfleet.dev/redisreplicasets/status",
+        "patch",
+        "conditions, history, and terms by compare-and-swap",
+    ),
+    (
+        "apps/statefulsets",
+        "get list watch create patch",
+        "the members",
+    ),
+    (
+        "/pods",
+        "list watch patch delete",
+        "role labels, and replacements one by one",
+    ),
+    (
+        "/services",
+        "get list watch create patch",
+        "addresses of master and replicas",
+    ),
+    ("/configmaps", "get list watch create patch", "redis.conf"),
+    (
+        "/serviceaccounts",
+        "get list watch create patch",
+        "identity of the pods",
+    ),
+    (
+        "/secrets",
+        "get list watch create patch",
+        "generated passwords, and those that sets refer to, of any name",
+    ),
+    (
+        "discovery.k8s.io/endpointslices",
+        "list watch create update",
+        "where the master is, in one write that must not overtake another",
+    ),
+    (
+        "discovery.k8s.io/endpointslices/restricted",
+        "create",
+        "the same where an admission plugin guards addresses of pods",
+    ),
+    (
+        "policy/poddisruptionbudgets",
+        "get list watch create patch",
+        "one member is drained at a time",
+    ),
+    (
+        "networking.k8s.io/networkpolicies",
+        "get list watch create patch",
+        "who may reach the control port",
+    ),
+    ("/nodes", "list watch", "zones, and whether a node is there"),
+    (
+        "/persistentvolumeclaims",
+        "list watch",
+        "whether a member's volume can follow it",
+    ),
+    ("/persistentvolumes", "list watch", "the same"),
+    (
+        "events.k8s.io/events",
+        "create patch",
+        "what happened, for kubectl describe",
+    ),
+    (
+        "coordination.k8s.io/leases in redfleet-system",
+        "create",
+        "who reconciles; a name cannot limit this verb",
+    ),
+];
+/// The one thing that is limited to an object.
+const LEASE: (&str, &str) = (
+    "coordination.k8s.io/leases redfleet-operator in redfleet-system",
+    "get update",
+);
+
+/// What rules allow: a line for each verb of each resource.
+fn allowed(rules: Vec<PolicyRule>, place: &str) -> BTreeSet<String> {
+    let mut lines = BTreeSet::new();
+    for rule in rules {
+        for url in rule.non_resource_urls.unwrap_or_default() {
+            lines.insert(format!("{url}: {}", rule.verbs.join(" ")));
+        }
+        let names = rule.resource_names.unwrap_or_default().join(" ");
+        let names = if names.is_empty() {
+            names
+        } else {
+            format!(" {names}")
+        };
+        for group in rule.api_groups.unwrap_or_default() {
+            for resource in rule.resources.iter().flatten() {
+                let line = |verb| format!("{group}/{resource}{names}{place}: {verb}");
+                lines.extend(rule.verbs.iter().map(line));
+            }
+        }
+    }
+    lines
+}
+
+/// The roles that are bound to the operator's account, wherever they are.
+async fn bound(server: &ApiServer) -> anyhow::Result<Vec<String>> {
+    let client = server.client().await?;
+    let is_ours = |subjects: Option<Vec<Subject>>| {
+        let mut subjects = subjects.into_iter().flatten();
+        subjects.any(|s| s.name == "redfleet-operator" && s.namespace.as_deref() == Some(SYSTEM))
+    };
+    let all = ListParams::default();
+    let mut found = Vec::new();
+    for binding in Api::<ClusterRoleBinding>::all(client.clone())
+        .list(&all)
+        .await?
+    {
+        if is_ours(binding.subjects) {
+            found.push(format!(
+                "{}/{}",
+                binding.role_ref.kind, binding.role_ref.name
+            ));
+        }
+    }
+    for binding in Api::<RoleBinding>::all(client).list(&all).await? {
+        if is_ours(binding.subjects) {
+            found.push(format!(
+                "{}/{}",
+                binding.role_ref.kind, binding.role_ref.name
+            ));
+        }
+    }
+    Ok(found)
+}
+
+#[tokio::test]
+async fn every_right_of_the_operator_has_its_reason() -> anyhow::Result<()> {
+    let server = ApiServer::start().await?;
+    install_both(&server).await?;
+    let client = server.client().await?;
+    let everywhere = Api::<ClusterRole>::all(client.clone());
+    let at_home = Api::<Role>::namespaced(client, SYSTEM);
+    let role = "redfleet-operator";
+    let mut found = allowed(everywhere.get(role).await?.rules.unwrap_or_default(), "");
+    let place = format!(" in {SYSTEM}");
+    found.extend(allowed(
+        at_home.get(role).await?.rules.unwrap_or_default(),
+        &place,
+    ));
+    let listed = RIGHTS.iter().map(|(what, verbs, _)| (*what, *verbs));
+    let wanted: BTreeSet<String> = listed
+        .chain([LEASE])
+        .flat_map(|(what, verbs)| verbs.split(' ').map(move |verb| format!("{what}: {verb}")))
+        .collect();
+    let extra: Vec<_> = found.difference(&wanted).collect();
+    let missing: Vec<_> = wanted.difference(&found).collect();
+    ensure!(
+        extra.is_empty() && missing.is_empty(),
+        "allowed without a reason here: {extra:?}; not allowed: {missing:?}"
+    );
+    let bound = bound(&server).await?;
+    ensure!(
+        bound == [format!("ClusterRole/{role}"), format!("Role/{role}")],
+        "{bound:?}"
+    );
     Ok(())
 }
 
