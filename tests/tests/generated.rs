@@ -130,6 +130,42 @@ fn the_manifests_of_kustomize_are_the_charts_own() -> anyhow::Result<()> {
     )
 }
 
+/// The kustomization that README shows, as its readers would use it.
+#[test]
+fn the_overlay_of_the_readme_sets_both_images() -> anyhow::Result<()> {
+    let readme = fs::read_to_string(repository().join("README.md"))?;
+    let block = readme.split("```yaml\n").nth(1).context("no block")?;
+    let (overlay, _) = block.split_once("```").context("no end of the block")?;
+    let dir = tempfile::tempdir()?;
+    std::os::unix::fs::symlink(repository(), dir.path().join("redfleet"))?;
+    let mine = dir.path().join("mine");
+    fs::create_dir(&mine)?;
+    fs::write(mine.join("kustomization.yaml"), overlay)?;
+    let output = Command::new(tools()?.join("kubectl"))
+        .arg("kustomize")
+        .arg(&mine)
+        .output()
+        .context("running kubectl kustomize")?;
+    ensure!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let manifests = String::from_utf8(output.stdout)?;
+    let version = env!("CARGO_PKG_VERSION");
+    for wanted in ["image: REGISTRY/operator", "value: REGISTRY/server"] {
+        let wanted = wanted.replace("REGISTRY", "registry.example.com/redfleet");
+        ensure!(
+            manifests.contains(&format!("{wanted}:{version}\n")),
+            "no {wanted}"
+        );
+    }
+    for published in ["image: redfleet.dev/", "value: redfleet.dev/"] {
+        ensure!(!manifests.contains(published), "{published} is left");
+    }
+    Ok(())
+}
+
 #[test]
 fn charts_pass_helms_own_checks() -> anyhow::Result<()> {
     for chart in ["redfleet", "redfleet-crds"] {
@@ -172,10 +208,7 @@ fn the_chart_refuses_values_that_it_does_not_know() -> anyhow::Result<()> {
         "image.pullPolicy=Sometimes",
         "serverImage.pullPolicy=Always",
     ] {
-        ensure!(
-            rendered(&["--set", wrong]).is_err(),
-            "{wrong} was accepted"
-        );
+        ensure!(rendered(&["--set", wrong]).is_err(), "{wrong} was accepted");
     }
     Ok(())
 }
