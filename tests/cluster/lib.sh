@@ -21,3 +21,11 @@ cargo_static() {
   CARGO_BUILD_TARGET=$(rustc -vV | sed -n 's/^host: //p'); export CARGO_BUILD_TARGET
   export "CARGO_TARGET_$(printf '%s' "$CARGO_BUILD_TARGET" | tr a-z- A-Z_)_RUSTFLAGS=-C target-feature=+crt-static"
 }
+
+# image_values PREFIX IMAGE : arguments of helm that set PREFIX.repository and PREFIX.tag. A tag is what follows a colon behind
+# the last slash (the colon of host:5000/name is a port's); a digest stands where the chart puts the tag.
+image_values() {
+  local repository=${2%:*} tag=${2##*:}
+  case $tag in */* | "$2") repository=$2 tag=latest ;; esac
+  printf '%s\n' --set-string "$1.repository=$repository,$1.tag=$tag"
+}

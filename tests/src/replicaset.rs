@@ -61,10 +61,14 @@ pub async fn install_operator(cluster: &Cluster) -> anyhow::Result<()> {
         cluster.images().server.clone(),
     );
     let image = |prefix: &str, image: &str| {
-        let (repository, tag) = image.rsplit_once(':').unwrap_or((image, "latest"));
+        // The colon of `host:5000/name` is a port's.
+        let (repository, tag) = image
+            .rsplit_once(':')
+            .filter(|(_, tag)| !tag.contains('/'))
+            .unwrap_or((image, "latest"));
         [
-            format!("--set={prefix}.repository={repository}"),
-            format!("--set={prefix}.tag={tag}"),
+            format!("--set-string={prefix}.repository={repository}"),
+            format!("--set-string={prefix}.tag={tag}"),
         ]
     };
     let [o1, o2] = image("image", &operator);

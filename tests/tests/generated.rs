@@ -213,6 +213,32 @@ fn the_chart_refuses_values_that_it_does_not_know() -> anyhow::Result<()> {
     Ok(())
 }
 
+#[test]
+fn every_form_of_an_image_reaches_the_pods() -> anyhow::Result<()> {
+    let digest = format!("name@sha256:{}", "0a".repeat(32));
+    for (image, pulled) in [
+        ("host.example/name:0.1", "host.example/name:0.1"),
+        ("host.example:5000/name:1", "host.example:5000/name:1"),
+        ("host.example:5000/name", "host.example:5000/name:latest"),
+        ("name", "name:latest"),
+        (&digest, &digest),
+    ] {
+        let script = ". tests/cluster/lib.sh; image_values image \"$1\"";
+        let output = Command::new("bash")
+            .args(["-c", script, "bash", image])
+            .current_dir(repository())
+            .output()
+            .context("running bash")?;
+        let values = String::from_utf8(output.stdout)?;
+        let chart = rendered(&values.lines().collect::<Vec<_>>())?;
+        ensure!(
+            chart.contains(&format!("image: \"{pulled}\"\n")),
+            "{image} became {values}"
+        );
+    }
+    Ok(())
+}
+
 /// Without a name it would be `default`, and every pod of the namespace could read all Secrets.
 #[test]
 fn a_service_account_that_the_chart_does_not_make_has_to_be_named() -> anyhow::Result<()> {

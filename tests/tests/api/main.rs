@@ -1,4 +1,5 @@
-//! What a real API server makes of our definitions and charts.
+//! What a real API server makes of our definitions, charts and scripts.
 
 mod chart;
 mod crd;
+mod demo;
