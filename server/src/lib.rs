@@ -12,13 +12,14 @@
 //! `engine::State::execute`, with an `Origin` that says who is calling.
 //!
 //! Read: [`keyspace`], [`command`], [`engine`], [`net`], [`replication`], [`persistence`],
-//! [`managed`], [`config`], [`metrics`], [`scheduling`], [`server`].
+//! [`managed`], [`config`], [`metrics`], [`scheduling`], [`descriptors`], [`server`].
 
 /// The version of Redis whose replies and formats this server has; clients decide by it what they may use.
 pub const REDIS_VERSION: &str = "7.2.6";
 
 pub mod command;
 pub mod config;
+pub mod descriptors;
 pub mod engine;
 pub mod glob;
 pub mod input;

@@ -26,6 +26,7 @@ use crate::{
     },
     config::{self, Config},
     engine::{
+    descriptors::{self, Shortage},
         Core, Engine, Shared, clock, cron,
         dropper::Dropper,
         encoding_limits, evict,
@@ -79,6 +80,17 @@ pub enum StartError {
         source: io::Error,
     },
     /// A thread could not be made.
+    /// The limit of open files leaves nothing for clients.
+    #[error(
+        "the hard limit of {limit} open files is too low to start; raise it to {needed} (ulimit -Hn, LimitNOFILE of the \
+         service), or lower 'maxclients' and 'io-threads' and raise it to more than is left of that"
+    )]
+    Descriptors {
+        /// The hard limit.
+        limit: u64,
+        /// What `maxclients` needs.
+        needed: u64,
+    },
     #[error("cannot start a thread: {0}")]
     Thread(#[source] io::Error),
     /// The snapshot cannot be read.
@@ -125,18 +137,14 @@ impl Server {
     /// Starts to answer, and to load the dataset.
     pub fn start(startup: config::Loaded) -> Result<Self, StartError> {
         let config::Loaded {
-            config,
+            mut config,
             file,
             notes,
         } = startup;
         for note in notes {
             tracing::warn!("{note}");
         }
-        let dir = &config.persistence.dir;
-        std::env::set_current_dir(dir).map_err(|source| StartError::Dir {
-            path: dir.clone(),
-            source,
-        })?;
+        provide_descriptors(&mut config)?;
         if hashing::install_seed(rand::random()) == Seeding::TooLate {
             // Only where one process starts a second server: the first one's seed holds for both.
             tracing::debug!("the hash of collections has a seed already");
@@ -389,6 +397,40 @@ fn take_first_role(engine: &Engine) {
         core.replication.follow(master.host, master.port, now_ms);
     }
 }
+/// Changes to the folder of all files. Comes before the log: a relative `logfile` is in it, as in Redis.
+pub fn enter_dir(config: &Config) -> Result<(), StartError> {
+    let dir = &config.persistence.dir;
+    std::env::set_current_dir(dir).map_err(|source| StartError::Dir {
+        path: dir.clone(),
+        source,
+    })
+}
+
+/// Raises the limit of open files to what `maxclients` needs, or lowers `maxclients` to what the limit allows.
+fn provide_descriptors(config: &mut Config) -> Result<(), StartError> {
+    let net = &mut config.net;
+    let Err(shortage) = descriptors::provide(net.max_clients, net.io_threads) else {
+        return Ok(());
+    };
+    let Shortage {
+        clients,
+        needed,
+        limit,
+    } = shortage;
+    if clients == 0 {
+        return Err(StartError::Descriptors { limit, needed });
+    }
+    tracing::warn!(
+        wanted = net.max_clients,
+        possible = clients,
+        limit,
+        "maxclients is lowered to what the hard limit of open files allows; for more, raise that limit to {needed} \
+         (ulimit -Hn, LimitNOFILE of the service) and start anew"
+    );
+    net.max_clients = clients;
+    Ok(())
+}
+
 
 /// Starts what answers: commands, probes and the periodic work.
 fn serve(

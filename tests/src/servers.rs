@@ -87,6 +87,8 @@ pub struct Server {
     child: Child,
     folder: TempDir,
     file: Option<PathBuf>,
+    /// Limits of open files, `soft:hard`, where they are not those of the test.
+    open_files: Option<String>,
     options: Vec<String>,
 }
 
@@ -106,6 +108,18 @@ impl Server {
         Self::start_from(program, Some(file), options)
     }
 
+    /// As [`Server::start`], with limits of open files, `soft:hard`.
+    pub fn start_within(
+        open_files: &str,
+        program: Program,
+        options: &[&str],
+    ) -> anyhow::Result<Self> {
+        let folder = TempDir::with_prefix(PREFIX)?;
+        let mut server = Self::spawn_at(folder, program, None, Some(open_files), options)?;
+        server.wait_ready()?;
+        Ok(server)
+    }
+
     fn start_from(program: Program, file: Option<&Path>, options: &[&str]) -> anyhow::Result<Self> {
         let mut server = Self::spawn_from(program, file, options)?;
         server.wait_ready()?;
@@ -122,18 +136,19 @@ impl Server {
     pub fn spawn_in_memory(program: Program, options: &[&str]) -> anyhow::Result<Self> {
         let folder = TempDir::with_prefix_in(PREFIX, "/dev/shm")
             .or_else(|_| TempDir::with_prefix(PREFIX))?;
-        Self::spawn_at(folder, program, None, options)
+        Self::spawn_at(folder, program, None, None, options)
     }
 
     fn spawn_from(program: Program, file: Option<&Path>, options: &[&str]) -> anyhow::Result<Self> {
         let folder = TempDir::with_prefix(PREFIX)?;
-        Self::spawn_at(folder, program, file, options)
+        Self::spawn_at(folder, program, file, None, options)
     }
 
     fn spawn_at(
         folder: TempDir,
         program: Program,
         file: Option<&Path>,
+        open_files: Option<&str>,
         options: &[&str],
     ) -> anyhow::Result<Self> {
         let options = options
@@ -141,13 +156,14 @@ impl Server {
             .map(|word| (*word).to_owned())
             .collect::<Vec<_>>();
         let port = free_port()?;
-        let child = spawn(program, file, port, folder.path(), &options)?;
+        let child = spawn(program, file, port, folder.path(), open_files, &options)?;
         Ok(Self {
             port,
             program,
             child,
             folder,
             file: file.map(Path::to_owned),
+            open_files: open_files.map(str::to_owned),
             options,
         })
     }
@@ -272,6 +288,7 @@ impl Server {
             file,
             self.port,
             self.folder.path(),
+            self.open_files.as_deref(),
             &self.options,
         )?;
         Ok(())
@@ -317,6 +334,7 @@ fn spawn(
     file: Option<&Path>,
     port: u16,
     folder: &Path,
+    open_files: Option<&str>,
     options: &[String],
 ) -> anyhow::Result<Child> {
     let path = program.path()?;
@@ -324,7 +342,15 @@ fn spawn(
         .create(true)
         .append(true)
         .open(folder.join("server.log"))?;
-    let mut command = Command::new(&path);
+    let mut command = match open_files {
+        None => Command::new(&path),
+        Some(limits) => {
+            // Becomes the server, with the same process id.
+            let mut command = Command::new("prlimit");
+            command.arg(format!("--nofile={limits}")).arg(&path);
+            command
+        }
+    };
     command
         .args(file)
         .args(["--port", &port.to_string(), "--bind", "127.0.0.1"]);

@@ -29,6 +29,7 @@ const SERVER: Arrows = &[
     ("glob", &[], "a pattern and a text"),
     ("input", &[], "a buffer"),
     ("scheduling", &[], "a priority of the kernel's"),
+    ("descriptors", &[], "a limit of the kernel's"),
     (
         "keyspace",
         &[],
@@ -59,6 +60,7 @@ const SERVER: Arrows = &[
         &[
             "command",
             "config",
+            "descriptors",
             "keyspace",
             "logging",
             "metrics",

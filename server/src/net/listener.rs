@@ -1,12 +1,14 @@
 //! Binds, accepts, sets socket options, refuses what may not connect.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    io::{self, Write},
+    net::SocketAddr,
+    sync::Arc,
+    time::Duration,
+};
 
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
-use tokio::{
-    io::AsyncWriteExt,
-    net::{TcpListener, TcpStream},
-};
+use tokio::net::{TcpListener, TcpStream};
 
 use crate::engine::{Engine, clients::ClientHandle, clock};
 
@@ -52,23 +54,36 @@ pub async fn accept(
     give: impl Fn(std::net::TcpStream, Arc<ClientHandle>),
 ) -> io::Result<()> {
     let listener = TcpListener::from_std(listener)?;
+    let mut last = Accepting::Works;
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => {
-                if let Err(error) = admit(stream, peer, &engine, &give).await {
+                last = Accepting::Works;
+                if let Err(error) = admit(stream, peer, &engine, &give) {
                     tracing::debug!(%peer, %error, "connection refused");
                 }
             }
             Err(error) => {
-                tracing::warn!(%error, "accepting a connection failed");
+                // Once for each row of failures: there are ten a second.
+                if last == Accepting::Works {
+                    tracing::warn!(%error, "accepting a connection failed");
+                }
+                last = Accepting::Fails;
                 tokio::time::sleep(ACCEPT_BACKOFF).await;
             }
         }
     }
 }
 
-async fn admit(
-    mut stream: TcpStream,
+/// How the last `accept` ended.
+#[derive(PartialEq, Eq)]
+enum Accepting {
+    Works,
+    Fails,
+}
+
+fn admit(
+    stream: TcpStream,
     peer: SocketAddr,
     engine: &Engine,
     give: &impl Fn(std::net::TcpStream, Arc<ClientHandle>),
@@ -94,7 +109,8 @@ async fn admit(
         }
     };
     if let Some(text) = refusal {
-        return stream.write_all(text).await;
+        // The buffer of a new socket takes it. Nobody is waited for here: others want to be accepted.
+        return stream.into_std()?.write_all(text);
     }
     stream.set_nodelay(true)?;
     let local = stream.local_addr()?;

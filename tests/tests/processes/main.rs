@@ -42,4 +42,5 @@ mod wire {
     mod maxmemory;
     mod server;
     mod shutdown;
+    mod process;
 }

@@ -7,6 +7,7 @@ use control::directives::{self, Concern};
 use crate::{
     command::{CommandError, host::ConfigHost},
     config::{Config, HostPort, Locality, SetError, compat, directive, rewrite, set::Changed},
+    descriptors,
     engine::{Core, encoding_limits, evict},
     keyspace::Keyspace,
     logging,
@@ -27,6 +28,7 @@ impl ConfigHost for Core {
         self.check_owner(pairs)?;
         let changed = self.config.with(pairs, client);
         let changed = changed.map_err(|error| CommandError::owned(error.to_string()))?;
+        check_descriptors(&changed)?;
         self.apply_config(changed, keyspace);
         Ok(())
     }
@@ -145,6 +147,23 @@ impl Core {
         };
         config
     }
+}
+
+/// Makes room for as many connections as a new `maxclients` says, as far as the hard limit of the process allows.
+fn check_descriptors(changed: &Changed) -> Result<(), CommandError> {
+    const NAME: &str = "maxclients";
+    if !changed.names.contains(&NAME) {
+        return Ok(());
+    }
+    let net = &changed.config.net;
+    descriptors::provide(net.max_clients, net.io_threads).map_err(|shortage| {
+        let problem = format!(
+            "The operating system is not able to handle the specified number of clients, try with {}",
+            shortage.clients
+        );
+        let name = NAME.to_owned();
+        CommandError::owned(SetError::Failed { name, problem }.to_string())
+    })
 }
 
 /// What to do instead of changing a directive of the operator.
