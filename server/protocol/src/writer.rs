@@ -93,8 +93,8 @@ impl<'a> ReplyWriter<'a> {
     }
 
     /// An error line; `text` begins with the code, as in `ERR syntax error`.
-    pub fn error(&mut self, text: &str) {
-        self.line(b'-', text.as_bytes());
+    pub fn error(&mut self, text: impl AsRef<[u8]>) {
+        self.line(b'-', text.as_ref());
     }
 
     /// An integer.

@@ -7,7 +7,7 @@ use super::{
     CommandError, CommandSpec, Context, Flags, Group, args,
     error::CommandResult,
     host::{NeedsPassword, PasswordChange, UserView},
-    introspection::{categories, help_of},
+    introspection::{categories, help_of, unknown_subcommand},
     session::Scope,
     table,
 };
@@ -45,9 +45,11 @@ const ADMIN: Flags = FLAGS.with(Flags::ADMIN);
 
 /// The family's commands.
 pub const COMMANDS: &[CommandSpec] =
-    &[CommandSpec::new("acl", Group::Server, -2, other_subcommand)
-        .doc("6.0.0", "A container for Access List Control commands.")
-        .subcommands(ACL)];
+    &[
+        CommandSpec::new("acl", Group::Server, -2, unknown_subcommand)
+            .doc("6.0.0", "A container for Access List Control commands.")
+            .subcommands(ACL),
+    ];
 
 const fn spec(name: &'static str, arity: i32, handler: super::spec::Handler) -> CommandSpec {
     CommandSpec::new(name, Group::Server, arity, handler)
@@ -86,18 +88,6 @@ const ACL: &[CommandSpec] = &[
         ),
 ];
 
-/// Redis's other subcommands say that they are not there yet.
-fn other_subcommand(cx: &mut Context<'_>, args: Args<'_>) -> CommandResult {
-    const LATER: [&str; 5] = ["DRYRUN", "GENPASS", "LOAD", "LOG", "SAVE"];
-    let later = LATER.iter().find(|name| args::is(&args[1], name));
-    match later {
-        None => super::introspection::unknown_subcommand(cx, args),
-        Some(name) => Err(CommandError::owned(format!(
-            "ERR ACL {name} is not supported yet"
-        ))),
-    }
-}
-
 fn cat(cx: &mut Context<'_>, args: Args<'_>) -> CommandResult {
     let Some(wanted) = args.get(2).filter(|_| args.len() == 3) else {
         if args.len() > 3 {
@@ -110,10 +100,7 @@ fn cat(cx: &mut Context<'_>, args: Args<'_>) -> CommandResult {
         return Ok(());
     };
     let Some(category) = CATEGORIES.iter().find(|name| args::is(wanted, name)) else {
-        let wanted = String::from_utf8_lossy(wanted);
-        return Err(CommandError::owned(format!(
-            "ERR Unknown category '{wanted}'"
-        )));
+        return Err(CommandError::quoting("ERR Unknown category '", wanted, "'"));
     };
     let has = |spec: &CommandSpec| categories(spec).iter().any(|c| &c[1..] == *category);
     let all = table::table().all();
@@ -254,10 +241,11 @@ fn setuser(cx: &mut Context<'_>, args: Args<'_>) -> CommandResult {
 }
 
 fn modifier_error(word: &[u8], problem: &str) -> CommandError {
-    let word = String::from_utf8_lossy(word);
-    CommandError::owned(format!(
-        "ERR Error in ACL SETUSER modifier '{word}': {problem}"
-    ))
+    CommandError::quoting(
+        "ERR Error in ACL SETUSER modifier '",
+        word,
+        &format!("': {problem}"),
+    )
 }
 
 /// What a rule changes; nothing where it grants what the user has anyway.

@@ -7,6 +7,19 @@ pub fn integer(bytes: &[u8]) -> Result<i64, CommandError> {
     resp::parse_i64(bytes).ok_or(CommandError::NOT_INTEGER)
 }
 
+/// The number of one of `databases` databases.
+pub fn database(bytes: &[u8], databases: u32) -> Result<u32, CommandError> {
+    let index = i32::try_from(integer(bytes)?).map_err(|_| {
+        CommandError::new(
+            "ERR value is out of range, value must between -2147483648 and 2147483647",
+        )
+    })?;
+    let index = u32::try_from(index).ok();
+    index
+        .filter(|index| *index < databases)
+        .ok_or(CommandError::DB_OUT_OF_RANGE)
+}
+
 /// An integer that must not be negative; `what` is the start of the error text.
 pub fn non_negative(bytes: &[u8], what: &'static str) -> Result<usize, CommandError> {
     usize::try_from(integer(bytes)?).map_err(|_| CommandError::new(what))

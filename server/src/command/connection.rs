@@ -188,9 +188,11 @@ impl<'a> Hello<'a> {
                     at += 2;
                 }
                 _ => {
-                    let option = String::from_utf8_lossy(option);
-                    let text = format!("ERR Syntax error in HELLO option '{option}'");
-                    return Err(CommandError::owned(text));
+                    return Err(CommandError::quoting(
+                        "ERR Syntax error in HELLO option '",
+                        option,
+                        "'",
+                    ));
                 }
             }
         }
@@ -242,11 +244,7 @@ fn hello(cx: &mut Context<'_>, args: Args<'_>) -> CommandResult {
 }
 
 fn select(cx: &mut Context<'_>, args: Args<'_>) -> CommandResult {
-    let index = args::integer(&args[1])?;
-    let index = u32::try_from(index)
-        .ok()
-        .filter(|index| *index < cx.keyspace.databases());
-    cx.session.db = index.ok_or(CommandError::new("ERR DB index is out of range"))?;
+    cx.session.db = args::database(&args[1], cx.keyspace.databases())?;
     cx.host.publish_session(cx.session);
     cx.reply.ok();
     Ok(())
@@ -266,12 +264,14 @@ fn reset(cx: &mut Context<'_>, _: Args<'_>) -> CommandResult {
         old.library_name.clone(),
         old.library_version.clone(),
         old.last_write_offset,
+        old.last_command,
     );
     *cx.session = fresh;
     (
         cx.session.library_name,
         cx.session.library_version,
         cx.session.last_write_offset,
+        cx.session.last_command,
     ) = kept;
     if cx.host.default_user_is_open() == OpenDefault::Yes {
         cx.host.authenticate(cx.session, DEFAULT_USER, b"")?;
@@ -335,10 +335,7 @@ fn client_type(word: &[u8]) -> Result<ClientType, CommandError> {
         .iter()
         .find(|(name, _)| is(word, name))
         .map(|(_, kind)| *kind);
-    found.ok_or_else(|| {
-        let word = String::from_utf8_lossy(word);
-        CommandError::owned(format!("ERR Unknown client type '{word}'"))
-    })
+    found.ok_or_else(|| CommandError::quoting("ERR Unknown client type '", word, "'"))
 }
 
 fn client_kill(cx: &mut Context<'_>, args: Args<'_>) -> CommandResult {
@@ -395,8 +392,7 @@ fn kill_filter(host: &dyn Host, args: Args<'_>) -> Result<ClientFilter, CommandE
                 .iter()
                 .any(|user| user.name.as_bytes() == value)
             {
-                let name = String::from_utf8_lossy(value);
-                return Err(CommandError::owned(format!("ERR No such user '{name}'")));
+                return Err(CommandError::quoting("ERR No such user '", value, "'"));
             }
             filter.user = Some(value.to_vec());
         } else if is(option, "MAXAGE") {
@@ -433,10 +429,11 @@ fn check_most(args: Args<'_>, most: usize) -> CommandResult {
     if args.len() <= most {
         return Ok(());
     }
-    let name = String::from_utf8_lossy(&args[1]);
-    Err(CommandError::owned(format!(
-        "ERR unknown subcommand or wrong number of arguments for '{name}'. Try CLIENT HELP."
-    )))
+    Err(CommandError::quoting(
+        "ERR unknown subcommand or wrong number of arguments for '",
+        &args[1],
+        "'. Try CLIENT HELP.",
+    ))
 }
 
 fn client_pause(cx: &mut Context<'_>, args: Args<'_>) -> CommandResult {
@@ -541,10 +538,11 @@ fn client_setinfo(cx: &mut Context<'_>, args: Args<'_>) -> CommandResult {
             "ERR lib-ver cannot contain spaces, newlines or special characters.",
         ),
         other => {
-            let other = String::from_utf8_lossy(other);
-            return Err(CommandError::owned(format!(
-                "ERR Unrecognized option '{other}'"
-            )));
+            return Err(CommandError::quoting(
+                "ERR Unrecognized option '",
+                other,
+                "'",
+            ));
         }
     };
     check_name(&args[3], error)?;

@@ -140,10 +140,7 @@ impl ExpireCondition {
             match known.into_iter().find(|(name, _)| args::is(word, name)) {
                 Some((_, flag)) => *flag = true,
                 None => {
-                    let word = String::from_utf8_lossy(word);
-                    return Err(CommandError::owned(format!(
-                        "ERR Unsupported option {word}"
-                    )));
+                    return Err(CommandError::quoting("ERR Unsupported option ", word, ""));
                 }
             }
         }

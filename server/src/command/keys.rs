@@ -15,7 +15,6 @@ use crate::{
 
 const SAME_OBJECT: CommandError =
     CommandError::new("ERR source and destination objects are the same");
-const DB_OUT_OF_RANGE: CommandError = CommandError::new("ERR DB index is out of range");
 
 /// Keys that SCAN looks at unless `COUNT` says otherwise.
 const DEFAULT_SCAN_COUNT: usize = 10;
@@ -142,15 +141,6 @@ fn renamenx(cx: &mut Context<'_>, args: Args<'_>) -> CommandResult {
     Ok(())
 }
 
-/// A database number of this server.
-fn database(cx: &Context<'_>, word: &[u8]) -> Result<u32, CommandError> {
-    let index = i32::try_from(args::integer(word)?).map_err(|_| CommandError::NOT_INTEGER)?;
-    match u32::try_from(index) {
-        Ok(index) if index < cx.keyspace.databases() => Ok(index),
-        Ok(_) | Err(_) => Err(DB_OUT_OF_RANGE),
-    }
-}
-
 fn copy(cx: &mut Context<'_>, args: Args<'_>) -> CommandResult {
     let (mut target, mut rule) = (cx.session.db, ReplaceRule::KeepTarget);
     let options = args.tail(3);
@@ -159,7 +149,8 @@ fn copy(cx: &mut Context<'_>, args: Args<'_>) -> CommandResult {
         if args::is(word, "REPLACE") {
             rule = ReplaceRule::Replace;
         } else if args::is(word, "DB") {
-            target = database(cx, words.next().ok_or(CommandError::SYNTAX)?)?;
+            let word = words.next().ok_or(CommandError::SYNTAX)?;
+            target = args::database(word, cx.keyspace.databases())?;
         } else {
             return Err(CommandError::SYNTAX);
         }
@@ -175,7 +166,7 @@ fn copy(cx: &mut Context<'_>, args: Args<'_>) -> CommandResult {
 }
 
 fn move_key(cx: &mut Context<'_>, args: Args<'_>) -> CommandResult {
-    let target = database(cx, &args[2])?;
+    let target = args::database(&args[2], cx.keyspace.databases())?;
     if target == cx.session.db {
         return Err(SAME_OBJECT);
     }
@@ -196,7 +187,7 @@ fn swapdb(cx: &mut Context<'_>, args: Args<'_>) -> CommandResult {
         index.filter(|index| *index < cx.keyspace.databases())
     };
     let (Some(first), Some(second)) = (checked(first), checked(second)) else {
-        return Err(DB_OUT_OF_RANGE);
+        return Err(CommandError::DB_OUT_OF_RANGE);
     };
     cx.keyspace.swap(first, second);
     cx.effects.changed(1);

@@ -6,7 +6,7 @@ use resp::Args;
 
 use super::{
     CommandError, CommandSpec, Context, Flags, Group, KeySpec, args, error::CommandResult,
-    spec::Handler,
+    introspection::unknown_subcommand, spec::Handler,
 };
 
 /// Elements of a collection from which MEMORY USAGE estimates unless `SAMPLES` says otherwise.
@@ -27,10 +27,10 @@ const SECOND: KeySpec = KeySpec::Range {
 
 /// The family's commands.
 pub const COMMANDS: &[CommandSpec] = &[
-    spec("object", -2, unknown_object)
+    spec("object", -2, unknown_subcommand)
         .subcommands(OBJECT)
         .doc("2.2.3", "A container for object introspection commands."),
-    CommandSpec::new("memory", Group::Server, -2, unknown_memory)
+    CommandSpec::new("memory", Group::Server, -2, unknown_subcommand)
         .subcommands(MEMORY)
         .doc("4.0.0", "A container for memory diagnostics commands."),
 ];
@@ -78,21 +78,6 @@ const MEMORY: &[CommandSpec] = &[
             "Returns helpful text about the different subcommands.",
         ),
 ];
-
-fn unknown_object(_: &mut Context<'_>, args: Args<'_>) -> CommandResult {
-    Err(unknown_subcommand("OBJECT", &args[1]))
-}
-
-fn unknown_memory(_: &mut Context<'_>, args: Args<'_>) -> CommandResult {
-    Err(unknown_subcommand("MEMORY", &args[1]))
-}
-
-fn unknown_subcommand(container: &str, word: &[u8]) -> CommandError {
-    let word = String::from_utf8_lossy(&word[..word.len().min(128)]);
-    CommandError::owned(format!(
-        "ERR unknown subcommand '{word}'. Try {container} HELP."
-    ))
-}
 
 fn object_encoding(cx: &mut Context<'_>, args: Args<'_>) -> CommandResult {
     match cx.keyspace.db(cx.session.db).inspect(&args[2]) {

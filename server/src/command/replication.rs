@@ -246,10 +246,11 @@ fn note(hello: &mut ReplicaHello, option: &[u8], value: &[u8]) -> CommandResult 
             return Err(CommandError::new("ERR Unsupported rdb-filter-only option"));
         }
     } else {
-        let name = String::from_utf8_lossy(option).into_owned();
-        return Err(CommandError::owned(format!(
-            "ERR Unrecognized REPLCONF option: {name}"
-        )));
+        return Err(CommandError::quoting(
+            "ERR Unrecognized REPLCONF option: ",
+            option,
+            "",
+        ));
     }
     Ok(())
 }

@@ -133,8 +133,7 @@ impl Table {
         }
     }
 
-    /// The command or subcommand that a request names. A container whose second argument names no
-    /// subcommand is answered by the container's own handler.
+    /// The command or subcommand that a request names; the container where the second argument names no subcommand.
     pub fn find(&self, args: Args<'_>) -> Option<&CommandEntry> {
         let entry = self.command(args.get(0)?)?;
         if entry.subcommands.is_empty() {
@@ -148,6 +147,11 @@ impl Table {
 }
 
 impl CommandEntry {
+    /// Whether its second argument has to name a subcommand.
+    pub fn is_container(&self) -> bool {
+        !self.subcommands.is_empty()
+    }
+
     /// The subcommand called `name`, in any case.
     pub fn subcommand(&self, name: &[u8]) -> Option<&CommandEntry> {
         self.subcommands

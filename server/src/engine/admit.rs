@@ -8,6 +8,7 @@ use super::{
 };
 use crate::command::{
     CommandError, Flags,
+    error::MAX_SHOWN_BYTES,
     host::PauseKind,
     session::{Scope, Session},
     table::CommandEntry,
@@ -64,6 +65,10 @@ impl State {
         let Some(entry) = find(args) else {
             return Err(Refusal::Error(None, unknown(args)));
         };
+        if entry.is_container() && args.len() > 1 {
+            // Before it could be queued: in a transaction it is an error of the whole.
+            return Err(Refusal::Error(None, CommandError::unknown_subcommand(args)));
+        }
         if !entry.spec.accepts(args.len()) {
             let error = CommandError::wrong_arity(&entry.full_name);
             return Err(Refusal::Error(Some(entry), error));
@@ -204,22 +209,20 @@ fn flags_of(session: &Session, entry: &CommandEntry) -> Flags {
 
 /// `ERR unknown command 'name', with args beginning with: 'a' 'b' `, as Redis cuts it.
 fn unknown(args: Args<'_>) -> CommandError {
-    const MAX_SHOWN_BYTES: usize = 128;
-    let show = |bytes: &[u8]| {
-        String::from_utf8_lossy(&bytes[..bytes.len().min(MAX_SHOWN_BYTES)])
-            .replace(['\r', '\n'], " ")
+    let show = |bytes: &[u8], most: usize| {
+        let text = bytes.split(|byte| *byte == 0).next().unwrap_or_default();
+        text[..text.len().min(most)].to_vec()
     };
-    let name = show(args.get(0).unwrap_or_default());
-    let mut shown = String::new();
+    let mut shown = show(args.get(0).unwrap_or_default(), MAX_SHOWN_BYTES);
+    shown.extend_from_slice(b"', with args beginning with: ");
+    let mut left = MAX_SHOWN_BYTES;
     for argument in args.iter().skip(1) {
-        if shown.len() >= MAX_SHOWN_BYTES {
+        if left == 0 {
             break;
         }
-        shown.push('\'');
-        shown.push_str(&show(argument));
-        shown.push_str("' ");
+        let part = [b"'", &*show(argument, left), b"' "].concat();
+        left = left.saturating_sub(part.len());
+        shown.extend(part);
     }
-    CommandError::owned(format!(
-        "ERR unknown command '{name}', with args beginning with: {shown}"
-    ))
+    CommandError::quoting("ERR unknown command '", &shown, "")
 }

@@ -59,12 +59,17 @@ impl State {
         let mark = out.len();
         let verdict = match self.admit(session, args, origin) {
             Ok(entry) if self.must_queue(session, entry, origin) => {
+                session.last_command = entry.id;
                 self.queue(session, entry, args, out);
                 Verdict::Done
             }
-            Ok(entry) => self.run(session, entry, args, out, origin),
+            Ok(entry) => {
+                session.last_command = entry.id;
+                self.run(session, entry, args, out, origin)
+            }
             Err(Refusal::Paused) => return Verdict::Paused,
             Err(Refusal::Error(entry, error)) => {
+                session.last_command = entry.map_or(usize::MAX, |entry| entry.id);
                 self.refuse(session, entry, &error, out);
                 Verdict::Done
             }
@@ -83,7 +88,6 @@ impl State {
         origin: Origin,
     ) -> Verdict {
         self.effects.clear();
-        session.last_command = entry.id;
         let started = clock::ticks();
         self.call(session, entry, args, out, origin);
         let stats = &mut self.core.stats.commands[entry.id];
@@ -197,9 +201,10 @@ impl State {
             // EXEC is refused as a whole: its queue goes with it.
             session.transaction = None;
             self.keyspace.unwatch(&mut session.watched);
-            let cause = error.text().trim_start_matches("ERR ");
-            let text = format!("EXECABORT Transaction discarded because of: {cause}");
-            let error = CommandError::owned(text);
+            let cause = error.text();
+            let cause = cause.strip_prefix(b"ERR ").unwrap_or(cause);
+            let error =
+                CommandError::quoting("EXECABORT Transaction discarded because of: ", cause, "");
             self.core.stats.count_error(&error);
             ReplyWriter::new(out, session.version).error(error.text());
             return;

@@ -311,7 +311,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             self.parser = RequestParser::new(self.limits());
         } else if let Some(error) = error {
             let version = self.session.version;
-            ReplyWriter::new(output, version).error(&format!("ERR {}", error.message()));
+            ReplyWriter::new(output, version).error(format!("ERR {}", error.message()));
             self.closing = Closing::AfterFlush;
             return (input.len(), stop);
         }
@@ -470,7 +470,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let saved = snapshot::save(&self.engine).await;
         self.answer(|reply| match saved {
             Ok(()) => reply.ok(),
-            Err(error) => reply.error(&format!("ERR {error}")),
+            Err(error) => reply.error(format!("ERR {error}")),
         });
     }
 
@@ -500,7 +500,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         match written {
             Ok(Ok(())) => reply.ok(),
             Ok(Err(error)) => reply.error(error.text()),
-            Err(error) => reply.error(&format!("ERR Rewriting config file: {error}")),
+            Err(error) => reply.error(format!("ERR Rewriting config file: {error}")),
         }
         let mark = self.unsent.len();
         partial.complete(&part, &mut self.unsent);

@@ -300,6 +300,44 @@ fn transactions_answer_as_redis_does() -> anyhow::Result<()> {
         GET other
         DBSIZE
         FLUSHALL
-        DBSIZE",
+        DBSIZE
+        MULTI
+        SET x 1
+        CONFIG bogus
+        EXEC
+        GET x",
+    )
+}
+
+#[test]
+fn subcommands_and_databases_that_are_not_there_are_refused_as_redis_does() -> anyhow::Result<()> {
+    let mut pair = Pair::start(&[])?;
+    pair.script(
+        "MULTI
+        CONFIG GET
+        EXEC
+        MULTI
+        OBJECT ENCODING
+        EXEC
+        MULTI
+        ACL nosuch a
+        EXEC
+        MULTI
+        COMMAND nosuch
+        EXEC
+        MEMORY nosuch
+        CLIENT nosuch a b
+        CLIENT
+        SELECT 2147483647
+        SELECT 2147483648
+        SELECT -2147483649
+        SELECT -1
+        SELECT x
+        MOVE x 99999999999
+        MOVE x 16
+        MOVE x x
+        COPY x y DB 99999999999
+        COPY x y DB -1
+        SWAPDB 0 99999999999",
     )
 }
