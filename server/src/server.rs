@@ -217,6 +217,9 @@ impl EndOrder {
     fn new(runtime: &Runtime, engine: Arc<Engine>) -> io::Result<Self> {
         let _entered = runtime.enter();
         Ok(Self {
+    /// Kept and never looked at: the end of a terminal is not the server's, as in Redis. (SIGPIPE is ignored by Rust's
+    /// runtime.)
+    _hangup: Signal,
             engine,
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
@@ -227,6 +230,7 @@ impl EndOrder {
     async fn given(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => tracing::info!("SIGTERM received, shutting down"),
+            _hangup: signal(SignalKind::hangup())?,
             _ = self.interrupt.recv() => tracing::info!("SIGINT received, shutting down"),
             () = self.engine.shared.shutdown.notified() => tracing::info!("SHUTDOWN asked for"),
         }
