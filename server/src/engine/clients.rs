@@ -12,6 +12,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
+use resp::Version;
 use tokio::sync::Notify;
 
 use super::clock;
@@ -65,11 +66,55 @@ struct Published {
     name: Vec<u8>,
     library_name: Vec<u8>,
     library_version: Vec<u8>,
-    db: u32,
     login: Option<Login>,
-    version: u8,
+    shown: Shown,
+}
+
+/// What commands of every kind change of a session, to be compared with what was published last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shown {
+    db: u32,
+    version: Version,
+    /// Commands queued since MULTI, -1 without one.
     multi: i64,
     watch: usize,
+    no_evict: Switch,
+    no_touch: Switch,
+    /// Where the user's name is: what was published keeps it, so that no other name is there meanwhile.
+    user: Option<usize>,
+}
+
+impl Default for Shown {
+    fn default() -> Self {
+        Self {
+            db: 0,
+            version: Version::Resp2,
+            multi: -1,
+            watch: 0,
+            no_evict: Switch::Off,
+            no_touch: Switch::Off,
+            user: None,
+        }
+    }
+}
+
+impl Shown {
+    /// What there is to show of a session.
+    pub fn of(session: &Session) -> Self {
+        let queue = session.transaction.as_ref().map(|t| t.queue.len());
+        Self {
+            db: session.db,
+            version: session.version,
+            multi: queue.map_or(-1, |queued| queued as i64),
+            watch: session.watched.len(),
+            no_evict: session.no_evict,
+            no_touch: session.no_touch,
+            user: session
+                .login
+                .as_ref()
+                .map(|login| Arc::as_ptr(&login.user).addr()),
+        }
+    }
 }
 
 impl Registry {
@@ -281,18 +326,32 @@ impl ClientHandle {
         published
             .library_version
             .clone_from(&session.library_version);
-        published.db = session.db;
         published.login.clone_from(&session.login);
-        published.version = if session.version == resp::Version::Resp3 {
-            3
+        published.shown = Shown::of(session);
+        drop(published);
+        self.last_command
+            .store(session.last_command, Ordering::Relaxed);
+    }
+
+    /// The letters of CLIENT LIST.
+    fn flags(&self, shown: &Shown) -> String {
+        let letters = [
+            ('S', self.kind() == ClientType::Replica),
+            ('M', self.kind() == ClientType::Master),
+            ('P', self.kind() == ClientType::PubSub),
+            ('x', shown.multi >= 0),
+            ('b', self.blocked() == Blocked::Yes),
+            ('A', self.is_closing()),
+            ('e', shown.no_evict == Switch::On),
+            ('T', shown.no_touch == Switch::On),
+        ];
+        let set = letters.iter().filter(|(_, is_set)| *is_set);
+        let flags: String = set.map(|(letter, _)| letter).collect();
+        if flags.is_empty() {
+            "N".to_owned()
         } else {
-            2
-        };
-        published.multi = session
-            .transaction
-            .as_ref()
-            .map_or(-1, |t| t.queue.len() as i64);
-        published.watch = session.watched.len();
+            flags
+        }
     }
 
     fn matches(&self, filter: &ClientFilter, now_ms: i64) -> bool {
@@ -317,13 +376,7 @@ impl ClientHandle {
     pub fn describe(&self, now_ms: i64) -> String {
         let published = self.published.lock();
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        let flags = match self.kind() {
-            ClientType::Normal if published.multi >= 0 => "x",
-            ClientType::Normal => "N",
-            ClientType::Master => "M",
-            ClientType::Replica => "S",
-            ClientType::PubSub => "P",
-        };
+        let shown = published.shown;
         let command = self.last_command.load(Ordering::Relaxed);
         let command = table::table().all().find(|entry| entry.id == command);
         let seconds = |since: i64| (now_ms - since).max(0) / 1000;
@@ -338,10 +391,10 @@ impl ClientHandle {
             text(&published.name),
             seconds(self.connected_ms),
             seconds(self.active_ms.load(Ordering::Relaxed)),
-            flags,
-            published.db,
-            published.multi,
-            published.watch,
+            self.flags(&shown),
+            shown.db,
+            shown.multi,
+            shown.watch,
             self.input_bytes.load(Ordering::Relaxed),
             self.output_bytes.load(Ordering::Relaxed),
             self.output_bytes.load(Ordering::Relaxed),
@@ -351,7 +404,7 @@ impl ClientHandle {
                 .login
                 .as_ref()
                 .map_or("(unauthenticated)", |login| &login.user),
-            published.version,
+            shown.version.number(),
             text(&published.library_name),
             text(&published.library_version),
         )

@@ -30,7 +30,7 @@ use crate::{
     },
     engine::{
         Engine, Lease, Origin, RepliesNeed, Verdict,
-        clients::{Blocked, ClientHandle},
+        clients::{Blocked, ClientHandle, Shown},
         clock,
     },
     input::{self, Batch},
@@ -55,6 +55,8 @@ pub struct Connection<S> {
     engine: Arc<Engine>,
     handle: Arc<ClientHandle>,
     session: Session,
+    /// What others see of the session.
+    shown: Shown,
     parser: RequestParser,
     /// Read but not yet executed.
     unread: Vec<u8>,
@@ -101,10 +103,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         );
         session.login = engine.lock().core.users.open_login();
         let limits = limits_of(&session, &engine);
+        handle.publish(&session);
         Self {
             stream,
             engine,
             handle,
+            shown: Shown::of(&session),
             session,
             parser: RequestParser::new(limits),
             unread: Vec::new(),
@@ -375,6 +379,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             .store(self.session.last_command, Ordering::Relaxed);
         if !had_login && self.session.login.is_some() {
             self.parser.set_limits(self.limits());
+        }
+        let shown = Shown::of(&self.session);
+        if shown != self.shown {
+            self.shown = shown;
             self.handle.publish(&self.session);
         }
         // A master whose lease ended between executing and replying must not answer: the writes

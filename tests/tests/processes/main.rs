@@ -14,6 +14,7 @@ mod bad_input {
 mod client_libraries;
 /// Commands, answered by us and by a real Redis.
 mod diff {
+    mod clients;
     mod commands;
     mod hash;
     mod list;
