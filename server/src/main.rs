@@ -6,7 +6,7 @@ use redfleet_server::{
     config::{self, Startup, parse},
     engine::huge_pages,
     logging,
-    server::Server,
+    server::{self, Server},
 };
 
 #[global_allocator]
@@ -29,6 +29,9 @@ fn main() -> ExitCode {
         Ok(Startup::Version) => return print(&parse::version()),
         Err(error) => return fail(&error),
     };
+    if let Err(error) = server::enter_dir(&loaded.config) {
+        return fail(&error);
+    }
     if let Err(error) = logging::start(&loaded.config) {
         return fail(&error);
     }

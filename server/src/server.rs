@@ -20,6 +20,7 @@ use tokio::{
 };
 
 use crate::{
+    REDIS_VERSION,
     command::{
         effects::{FailedSave, LaggingReplicas, ShutdownMode, ShutdownRequest},
         host::PauseKind,
@@ -141,6 +142,14 @@ impl Server {
             file,
             notes,
         } = startup;
+        tracing::info!(
+            version = env!("CARGO_PKG_VERSION"),
+            redis_version = REDIS_VERSION,
+            pid = std::process::id(),
+            port = config.net.port,
+            metrics_port = config.net.metrics_port,
+            "redfleet-server starts"
+        );
         for note in notes {
             tracing::warn!("{note}");
         }
@@ -242,6 +251,7 @@ impl Running {
     fn start(engine: Arc<Engine>, dataset: DatasetOrigin) -> Result<Self, StartError> {
         let managed = start_managed(&engine, dataset)?;
         link::start(engine.clone()).map_err(StartError::Thread)?;
+        tracing::info!("ready to accept connections");
         Ok(Self { engine, managed })
     }
 
