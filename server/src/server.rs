@@ -26,8 +26,8 @@ use crate::{
         host::PauseKind,
     },
     config::{self, Config},
-    engine::{
     descriptors::{self, Shortage},
+    engine::{
         Core, Engine, Shared, clock, cron,
         dropper::Dropper,
         encoding_limits, evict,
@@ -80,7 +80,6 @@ pub enum StartError {
         /// Why.
         source: io::Error,
     },
-    /// A thread could not be made.
     /// The limit of open files leaves nothing for clients.
     #[error(
         "the hard limit of {limit} open files is too low to start; raise it to {needed} (ulimit -Hn, LimitNOFILE of the \
@@ -92,6 +91,7 @@ pub enum StartError {
         /// What `maxclients` needs.
         needed: u64,
     },
+    /// A thread could not be made.
     #[error("cannot start a thread: {0}")]
     Thread(#[source] io::Error),
     /// The snapshot cannot be read.
@@ -217,6 +217,9 @@ impl Server {
 /// Who may end the server: signals, and SHUTDOWN.
 struct EndOrder {
     engine: Arc<Engine>,
+    /// Kept and never looked at: the end of a terminal is not the server's, as in Redis. (SIGPIPE is ignored by Rust's
+    /// runtime.)
+    _hangup: Signal,
     terminate: Signal,
     interrupt: Signal,
 }
@@ -226,10 +229,8 @@ impl EndOrder {
     fn new(runtime: &Runtime, engine: Arc<Engine>) -> io::Result<Self> {
         let _entered = runtime.enter();
         Ok(Self {
-    /// Kept and never looked at: the end of a terminal is not the server's, as in Redis. (SIGPIPE is ignored by Rust's
-    /// runtime.)
-    _hangup: Signal,
             engine,
+            _hangup: signal(SignalKind::hangup())?,
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
         })
@@ -239,7 +240,6 @@ impl EndOrder {
     async fn given(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => tracing::info!("SIGTERM received, shutting down"),
-            _hangup: signal(SignalKind::hangup())?,
             _ = self.interrupt.recv() => tracing::info!("SIGINT received, shutting down"),
             () = self.engine.shared.shutdown.notified() => tracing::info!("SHUTDOWN asked for"),
         }
@@ -397,20 +397,6 @@ enum Ended {
     CalledOff,
 }
 
-/// The role before anything is known of other servers. Taken before the data are there, so that their history is not
-/// taken for a master's, and before clients are, so that no write is accepted that a master would not know.
-fn take_first_role(engine: &Engine) {
-    let mut state = engine.lock();
-    let core = &mut state.core;
-    if core.config.fleet.managed {
-        managed::shut_gate(&core.shared);
-        core.replication.await_master(clock::monotonic_ms());
-    }
-    if let Some(master) = core.config.replication.replica_of.clone() {
-        let now_ms = clock::monotonic_ms();
-        core.replication.follow(master.host, master.port, now_ms);
-    }
-}
 /// Changes to the folder of all files. Comes before the log: a relative `logfile` is in it, as in Redis.
 pub fn enter_dir(config: &Config) -> Result<(), StartError> {
     let dir = &config.persistence.dir;
@@ -445,6 +431,20 @@ fn provide_descriptors(config: &mut Config) -> Result<(), StartError> {
     Ok(())
 }
 
+/// The role before anything is known of other servers. Taken before the data are there, so that their history is not
+/// taken for a master's, and before clients are, so that no write is accepted that a master would not know.
+fn take_first_role(engine: &Engine) {
+    let mut state = engine.lock();
+    let core = &mut state.core;
+    if core.config.fleet.managed {
+        managed::shut_gate(&core.shared);
+        core.replication.await_master(clock::monotonic_ms());
+    }
+    if let Some(master) = core.config.replication.replica_of.clone() {
+        let now_ms = clock::monotonic_ms();
+        core.replication.follow(master.host, master.port, now_ms);
+    }
+}
 
 /// Starts what answers: commands, probes and the periodic work.
 fn serve(
@@ -488,13 +488,15 @@ fn begin_load(engine: &Arc<Engine>) -> Result<Loaded, StartError> {
 fn load(engine: &Engine, file: DumpFile) -> Result<(), LoadError> {
     // The data will be larger than the file: those need not wait until they have grown.
     huge_pages::permit_for(file.bytes());
-    let (empty, limits) = {
+    let (empty, limits, checksums) = {
         let state = engine.lock();
-        (state.keyspace.empty_like(), state.core.encoding_limits)
+        let checksums = state.core.checksums();
+        let limits = state.core.encoding_limits;
+        (state.keyspace.empty_like(), limits, checksums)
     };
     let sink = DatasetSink::new(empty, clock::unix_ms(), ExpiredKeys::Keep);
     let loading = &engine.shared.loading;
-    let dataset = file.load(&limits, sink, |bytes| loading.advance(bytes))?;
+    let dataset = file.load(&limits, checksums, sink, |bytes| loading.advance(bytes))?;
     let keys = dataset.keyspace.len();
     let mut state = engine.lock();
     state.keyspace.replace_data(dataset.keyspace);

@@ -19,6 +19,7 @@ use crate::{
         process,
         rates::{RateMeter, Totals},
     },
+    persistence::rdb::reader::Checksums,
     replication::{
         backlog::Backlog,
         identity::ReplId,
@@ -58,6 +59,14 @@ impl About {
 }
 
 impl Core {
+    /// Whether the checksums of snapshots are compared.
+    pub fn checksums(&self) -> Checksums {
+        match self.config.persistence.rdb_checksum {
+            true => Checksums::Verify,
+            false => Checksums::Ignore,
+        }
+    }
+
     /// Takes a sample of the counters whose rates are shown. Called ten times a second.
     pub fn sample_rates(&mut self) {
         self.about.rates.sample(Totals {

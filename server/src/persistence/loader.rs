@@ -15,7 +15,7 @@ use thiserror::Error;
 use super::rdb::{
     decode::{self, Sink, Summary},
     error::RdbError,
-    reader::Reader,
+    reader::{Checksums, Reader},
 };
 use crate::{
     keyspace::{
@@ -202,6 +202,7 @@ impl DumpFile {
     pub fn load(
         self,
         limits: &EncodingLimits,
+        checksums: Checksums,
         mut sink: DatasetSink,
         advance: impl FnMut(u64),
     ) -> Result<Dataset, LoadError> {
@@ -209,7 +210,7 @@ impl DumpFile {
             source: self.file,
             advance,
         };
-        match decode::load(&mut Reader::new(source), limits, &mut sink) {
+        match decode::load(&mut Reader::new(source, checksums), limits, &mut sink) {
             Ok(summary) => Ok(sink.finish(summary)),
             Err(source) => Err(LoadError::Load {
                 path: self.path,

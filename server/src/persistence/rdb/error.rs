@@ -50,7 +50,9 @@ pub enum RdbError {
         type_byte: u8,
     },
     /// The checksum at the end differs.
-    #[error("wrong checksum: the file says {expected:016x}, its bytes give {computed:016x}")]
+    #[error(
+        "wrong checksum: the file says {expected:016x}, its bytes give {computed:016x}; 'rdbchecksum no' loads it as it is"
+    )]
     Checksum {
         /// What the file says.
         expected: u64,

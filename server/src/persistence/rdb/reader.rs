@@ -22,6 +22,15 @@ enum Length {
     Special(u8),
 }
 
+/// Whether the checksum at the end of a file is compared (`rdbchecksum`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Checksums {
+    /// It is.
+    Verify,
+    /// It is not, and none is calculated.
+    Ignore,
+}
+
 /// Reads primitives from `source`, keeping position and checksum.
 pub struct Reader<R> {
     source: R,
@@ -31,13 +40,14 @@ pub struct Reader<R> {
     /// Bytes of the buffer before this one are in `crc`.
     summed: usize,
     taken: u64,
+    checksums: Checksums,
     crc: u64,
     packed: Vec<u8>,
 }
 
 impl<R: Read> Reader<R> {
     /// A reader at byte 0.
-    pub fn new(source: R) -> Self {
+    pub fn new(source: R, checksums: Checksums) -> Self {
         Self {
             source,
             buffer: vec![0; BUFFER_BYTES].into_boxed_slice(),
@@ -45,6 +55,7 @@ impl<R: Read> Reader<R> {
             end: 0,
             summed: 0,
             taken: 0,
+            checksums,
             crc: 0,
             packed: Vec::new(),
         }
@@ -55,10 +66,13 @@ impl<R: Read> Reader<R> {
         self.taken
     }
 
-    /// Checksum of all bytes taken so far.
-    pub fn checksum(&mut self) -> u64 {
+    /// Checksum of all bytes taken so far, where one is wanted.
+    pub fn checksum(&mut self) -> Option<u64> {
         self.sum();
-        self.crc
+        match self.checksums {
+            Checksums::Verify => Some(self.crc),
+            Checksums::Ignore => None,
+        }
     }
 
     /// Gives back the source and the bytes that were read from it but not taken.
@@ -76,7 +90,9 @@ impl<R: Read> Reader<R> {
     }
 
     fn sum(&mut self) {
-        self.crc = crc64(self.crc, &self.buffer[self.summed..self.start]);
+        if self.checksums == Checksums::Verify {
+            self.crc = crc64(self.crc, &self.buffer[self.summed..self.start]);
+        }
         self.summed = self.start;
     }
 
@@ -153,7 +169,9 @@ impl<R: Read> Reader<R> {
             let read = self.read_source(Some(&mut out[from..]));
             out.truncate(from + read.as_ref().map_or(0, |&count| count));
             let count = read?;
-            self.crc = crc64(self.crc, &out[from..]);
+            if self.checksums == Checksums::Verify {
+                self.crc = crc64(self.crc, &out[from..]);
+            }
             self.taken += count as u64;
             left -= count;
             if left == 0 {
@@ -319,7 +337,7 @@ mod tests {
     use super::*;
 
     fn reader(bytes: &[u8]) -> Reader<&[u8]> {
-        Reader::new(bytes)
+        Reader::new(bytes, Checksums::Verify)
     }
 
     #[test]
@@ -368,7 +386,7 @@ mod tests {
         assert_eq!(reader.string().unwrap(), b"hello");
         assert_eq!(reader.string().unwrap(), payload);
         assert_eq!(reader.string().unwrap(), b"ok");
-        assert_eq!(reader.checksum(), crc64(0, &bytes));
+        assert_eq!(reader.checksum(), Some(crc64(0, &bytes)));
         assert_eq!(reader.position(), bytes.len() as u64);
     }
 }

@@ -8,7 +8,7 @@ use super::{
     encode::{self, Encoded},
     error::RdbError,
     pack::Packer,
-    reader::Reader,
+    reader::{Checksums, Reader},
 };
 use crate::keyspace::{
     Entry,
@@ -86,7 +86,8 @@ fn show(db: u32, key: &[u8], value: &Value, expire_at_ms: Option<i64>) -> Shown 
 fn load(bytes: &[u8]) -> Result<(Collected, Summary), RdbError> {
     let mut collected = Collected::default();
     let limits = EncodingLimits::default();
-    decode::load(&mut Reader::new(bytes), &limits, &mut collected).map(|s| (collected, s))
+    let mut reader = Reader::new(bytes, Checksums::Verify);
+    decode::load(&mut reader, &limits, &mut collected).map(|s| (collected, s))
 }
 
 /// A file with these sections, its checksum included.

@@ -53,6 +53,28 @@ fn refuses_snapshot(folder: &Path, bytes: &[u8]) -> anyhow::Result<String> {
     Ok(text)
 }
 
+#[test]
+fn a_wrong_checksum_is_not_looked_at_where_none_is_wanted() -> anyhow::Result<()> {
+    for program in [Program::Redis, Program::Redfleet] {
+        let mut server = Server::start(program, &["--rdbchecksum", "no"])?;
+        let mut client = server.client()?;
+        client.run("SET k v")?;
+        client.run("SAVE")?;
+        server.kill()?;
+        let file = server.folder().join("dump.rdb");
+        let mut bytes = fs::read(&file)?;
+        let end = bytes.len();
+        bytes[end - 8..].fill(1);
+        fs::write(&file, &bytes)?;
+        server.restart()?;
+        assert_eq!(server.client()?.text("GET k")?, "v", "{program:?}");
+        let folder = tempfile::tempdir()?;
+        let text = refuses_snapshot(folder.path(), &bytes)?;
+        assert!(text.contains("'rdbchecksum no' loads it"), "{text}");
+    }
+    Ok(())
+}
+
 /// A snapshot of a real dataset, written by the server itself.
 fn good_snapshot() -> anyhow::Result<(Vec<u8>, [u8; 32])> {
     let server = Server::start(Program::Redfleet, &[])?;

@@ -89,10 +89,10 @@ impl Link {
         wire: &mut Wire,
         framing: Framing,
     ) -> Result<Dataset, LinkError> {
-        let (mut sink, limits) = self.locked(target, |state| {
+        let (mut sink, limits, checksums) = self.locked(target, |state| {
             let empty = state.keyspace.empty_like();
             let sink = DatasetSink::new(empty, clock::unix_ms(), ExpiredKeys::Keep);
-            (sink, state.core.encoding_limits)
+            (sink, state.core.encoding_limits, state.core.checksums())
         })?;
         let source = LinkReader {
             link: self,
@@ -102,7 +102,7 @@ impl Link {
             shown: 0,
             last_newline_ms: clock::monotonic_ms(),
         };
-        let mut reader = Reader::new(Payload::new(source, framing));
+        let mut reader = Reader::new(Payload::new(source, framing), checksums);
         let summary = decode::load(&mut reader, &limits, &mut sink)?;
         let (payload, rest) = reader.into_parts();
         let (mut source, left) = payload.into_parts();
