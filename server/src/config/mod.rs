@@ -397,6 +397,13 @@ impl Config {
         limits
     }
 
+    /// `hz`, which has no effect, within the bounds that Redis puts it to.
+    pub fn hz(&self) -> u32 {
+        const DEFAULT: u32 = 10;
+        let given = self.inert.get("hz").and_then(|value| value.parse().ok());
+        given.unwrap_or(DEFAULT).clamp(1, 500)
+    }
+
     /// Checks what no single directive can: combinations. The message names the cure.
     pub fn check(&self) -> Result<(), String> {
         let fleet = &self.fleet;

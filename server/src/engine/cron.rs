@@ -8,8 +8,10 @@ use super::{Engine, clock, evict::Room, huge_pages};
 use crate::command::session::Switch;
 use crate::persistence::snapshot;
 
-/// Time between two rounds of housekeeping.
-const TICK: Duration = Duration::from_millis(100);
+/// Rounds of housekeeping in a second, whatever `hz` says: what costs time has a budget of it.
+pub const ROUNDS_PER_SECOND: u32 = 10;
+/// Time between two rounds.
+const TICK: Duration = Duration::from_millis(1000 / ROUNDS_PER_SECOND as u64);
 /// Entries looked at under one lock by active expiry.
 const EXPIRE_BUDGET_ENTRIES: usize = 400;
 /// Time under the lock that active expiry takes of one tick, at most: a quarter, as in Redis. It ends early when few keys

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    Core, Engine, Lease, clock,
+    Core, Engine, Lease, clock, cron,
     saving::{Running, SaveResult},
 };
 use crate::{
@@ -89,7 +89,9 @@ impl Core {
                     .as_ref()
                     .map_or_else(String::new, |p| p.display().to_string()),
                 io_threads: self.config.net.io_threads,
-                now_ms,
+                now_us: clock::unix_us(),
+                hz: cron::ROUNDS_PER_SECOND,
+                configured_hz: self.config.hz(),
                 uptime_s: seconds(monotonic_ms - self.about.started_ms) as u64,
             },
             clients: self.client_facts(),
@@ -145,6 +147,7 @@ impl Core {
         let saving = &self.saving;
         PersistenceFacts {
             loading: self.shared.loading.facts(now_ms / 1000),
+            loads_aside: self.replication.loads_aside(),
             changes: self.stats.dirty,
             running_s: match saving.running {
                 Running::No => None,
@@ -255,6 +258,7 @@ fn db_facts(keyspace: &Keyspace) -> Vec<DbFacts> {
         index,
         keys: db.len() as u64,
         expires: db.expires_len() as u64,
+        avg_ttl_ms: db.average_ttl_ms(),
     })
     .collect()
 }

@@ -9,6 +9,7 @@
 use std::ops::Deref;
 
 use super::entry::{CollectionMut, Entry};
+use super::expire::TtlAverage;
 use super::garbage::Garbage;
 use super::snapshot_hook::Hook;
 use super::string::StringInput;
@@ -85,6 +86,8 @@ pub struct Db {
     pub(super) expire_position: u64,
     /// Where the next search for keys with an expiry to evict begins.
     pub(super) evict_position: u64,
+    /// How long its keys with an expiry have left.
+    pub(super) ttl: TtlAverage,
     /// State of the sequence from which counters of uses draw.
     uses: u64,
 }
@@ -133,6 +136,7 @@ impl Db {
             books,
             expire_position: 0,
             evict_position: 0,
+            ttl: TtlAverage::default(),
             uses: 0,
         }
     }
@@ -446,6 +450,7 @@ impl Db {
             .watched
             .modified_where(|key| is_in(old, key) || is_in(new, key));
         self.expire_position = 0;
+        self.ttl = TtlAverage::default();
         if let Some(table) = self.books.hook.keep_table(table) {
             self.books.garbage.discard_table(table);
         }

@@ -345,6 +345,7 @@ impl Keyspace {
         right.note_swap(left);
         std::mem::swap(&mut left.table, &mut right.table);
         std::mem::swap(&mut left.expire_position, &mut right.expire_position);
+        std::mem::swap(&mut left.ttl, &mut right.ttl);
         left.books.hook.swap_origin(&mut right.books.hook);
     }
 

@@ -36,8 +36,12 @@ pub struct ServerFacts {
     pub config_file: String,
     /// Threads that serve clients.
     pub io_threads: u32,
-    /// Unix time in milliseconds.
-    pub now_ms: i64,
+    /// Unix time in microseconds.
+    pub now_us: i64,
+    /// Rounds of periodic work in a second.
+    pub hz: u32,
+    /// `hz` of the configuration.
+    pub configured_hz: u32,
     /// Seconds since the start.
     pub uptime_s: u64,
 }
@@ -85,6 +89,8 @@ pub struct MemoryFacts {
 pub struct PersistenceFacts {
     /// The load of the dataset at the start, while it goes on.
     pub loading: Option<LoadFacts>,
+    /// Whether a replica receives a full copy beside the data that it serves.
+    pub loads_aside: bool,
     /// Changes since the last good snapshot.
     pub changes: u64,
     /// Seconds the running snapshot has taken so far.
@@ -238,4 +244,6 @@ pub struct DbFacts {
     pub keys: u64,
     /// Keys with an expiry.
     pub expires: u64,
+    /// How long those have left on average, in milliseconds; 0 where nothing is known.
+    pub avg_ttl_ms: i64,
 }

@@ -98,7 +98,7 @@ fn server(facts: &Facts) -> String {
          redis_git_dirty:0\n\
          redfleet_version:{ours}\n\
          redis_mode:standalone\n\
-         os:Linux {kernel} {arch}\n\
+         os:{system}\n\
          arch_bits:{bits}\n\
          multiplexing_api:epoll\n\
          process_id:{pid}\n\
@@ -108,19 +108,20 @@ fn server(facts: &Facts) -> String {
          server_time_usec:{now_us}\n\
          uptime_in_seconds:{uptime}\n\
          uptime_in_days:{days}\n\
-         hz:10\n\
-         configured_hz:10\n\
+         hz:{hz}\n\
+         configured_hz:{configured_hz}\n\
          executable:{executable}\n\
          config_file:{config_file}\n\
          io_threads_active:{threads_active}\n",
         ours = env!("CARGO_PKG_VERSION"),
-        kernel = process::kernel(),
-        arch = std::env::consts::ARCH,
+        system = process::system(),
         bits = usize::BITS,
         pid = facts.process.pid,
         run_id = server.run_id,
         port = server.port,
-        now_us = server.now_ms * 1000,
+        now_us = server.now_us,
+        hz = server.hz,
+        configured_hz = server.configured_hz,
         uptime = server.uptime_s,
         days = server.uptime_s / 86_400,
         executable = executable.display(),
@@ -255,7 +256,11 @@ fn persistence(persistence: &PersistenceFacts) -> String {
         "loading",
         u8::from(persistence.loading.is_some()),
     );
-    push(&mut text, "async_loading", 0);
+    push(
+        &mut text,
+        "async_loading",
+        u8::from(persistence.loads_aside),
+    );
     push(&mut text, "current_cow_size", 0);
     push(
         &mut text,
@@ -505,7 +510,10 @@ fn error_stats(facts: &Facts) -> String {
 fn keyspace(facts: &Facts) -> String {
     let mut text = String::from("# Keyspace\n");
     for db in &facts.keyspace {
-        let line = format!("keys={},expires={},avg_ttl=0", db.keys, db.expires);
+        let line = format!(
+            "keys={},expires={},avg_ttl={}",
+            db.keys, db.expires, db.avg_ttl_ms
+        );
         push(&mut text, &format!("db{}", db.index), line);
     }
     text

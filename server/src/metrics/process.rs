@@ -40,15 +40,15 @@ static MACHINE_BYTES: LazyLock<u64> = LazyLock::new(|| {
     kilobytes(&info, "MemTotal:").unwrap_or(0) * 1024
 });
 
-/// Kernel version, for INFO.
-pub fn kernel() -> &'static str {
+/// The system, its version and the kind of processor, as `uname` tells them.
+pub fn system() -> String {
     static RELEASE: LazyLock<String> = LazyLock::new(|| {
         fs::read_to_string("/proc/sys/kernel/osrelease")
             .unwrap_or_default()
             .trim()
             .to_owned()
     });
-    &RELEASE
+    format!("Linux {} {}", *RELEASE, std::env::consts::ARCH)
 }
 
 /// User and system time. The name in field 2 may hold blanks and parentheses: count from the last one.
@@ -81,7 +81,7 @@ mod tests {
             facts.rss_bytes > 100_000 && facts.rss_bytes < facts.machine_bytes,
             "{facts:?}"
         );
-        assert!(!kernel().is_empty());
+        assert!(system().len() > "Linux  ".len());
     }
 
     #[test]

@@ -56,7 +56,7 @@ const GAUGES: &[Figure] = &[
         f.server.uptime_s as f64
     }),
     ("start_time_seconds", "Unix time of the start.", |f| {
-        (f.server.now_ms / 1000) as f64 - f.server.uptime_s as f64
+        (f.server.now_us / 1_000_000) as f64 - f.server.uptime_s as f64
     }),
     ("process_id", "Process id.", |f| f64::from(f.process.pid)),
     ("connected_clients", "Client connections.", |f| {

@@ -350,6 +350,16 @@ impl Replication {
         }
     }
 
+    /// Whether a full copy is on its way, which is loaded beside the data that are served.
+    pub fn loads_aside(&self) -> bool {
+        match &self.role {
+            Role::Master => false,
+            Role::Replica(following) => {
+                following.link == LinkState::Sync && following.sync_read_bytes > 0
+            }
+        }
+    }
+
     /// `min-replicas-to-write`: enough online replicas that acknowledged lately.
     pub fn has_enough_good_replicas(
         &self,

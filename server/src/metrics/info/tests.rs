@@ -107,6 +107,7 @@ fn sections_are_chosen_by_name() {
             index: 2,
             keys: 10,
             expires: 1,
+            avg_ttl_ms: 250,
         }],
         ..Facts::default()
     };
@@ -116,7 +117,7 @@ fn sections_are_chosen_by_name() {
         Some("calls=4,usec=10,usec_per_call=2.50,rejected_calls=1,failed_calls=2")
     );
     assert_eq!(field(&all, "errorstat_ERR"), Some("count=3"));
-    assert_eq!(field(&all, "db2"), Some("keys=10,expires=1,avg_ttl=0"));
+    assert_eq!(field(&all, "db2"), Some("keys=10,expires=1,avg_ttl=250"));
     let default = render(&facts, &[]);
     assert_eq!(field(&default, "cmdstat_set"), None);
     assert!(default.contains("# Server\r\n") && default.contains("\r\n\r\n# Keyspace\r\n"));

@@ -128,6 +128,27 @@ fn a_replica_that_waits_for_its_snapshot_has_the_fields_of_redis() -> anyhow::Re
     })
 }
 
+/// A full copy that arrives beside data which are served.
+#[test]
+fn a_replica_that_loads_a_copy_beside_its_data_says_so() -> anyhow::Result<()> {
+    let master = FakeMaster::start(|peer| {
+        peer.announce_full_sync()?;
+        peer.send("$1000\r\nREDIS0010")?;
+        peer.hold()
+    })?;
+    let replica = Server::start(Program::Redfleet, &[])?;
+    let mut client = replica.client()?;
+    assert_eq!(client.info("persistence", "async_loading")?, "0");
+    let follow = format!("REPLICAOF 127.0.0.1 {}", master.port);
+    assert_eq!(client.text(&follow)?, "OK");
+    client.until("INFO persistence", |text| {
+        text.contains("async_loading:1") && text.contains("\nloading:0")
+    })?;
+    assert_eq!(client.text("REPLICAOF NO ONE")?, "OK");
+    assert_eq!(client.info("persistence", "async_loading")?, "0");
+    Ok(())
+}
+
 #[test]
 fn a_replica_that_receives_its_snapshot_has_the_fields_of_redis() -> anyhow::Result<()> {
     stuck(|peer| {

@@ -202,7 +202,6 @@ fn info_has_the_fields_that_monitors_read() -> Result<()> {
         "aof_enabled:0",
         "keyspace_hits:1",
         "keyspace_misses:1",
-        "db0:keys=2,expires=1,avg_ttl=0",
         "errorstat_ERR:count=1",
         "cluster_enabled:0",
         "maxmemory_policy:noeviction",
@@ -216,6 +215,21 @@ fn info_has_the_fields_that_monitors_read() -> Result<()> {
         info.contains("cmdstat_set:calls=2,usec=") && info.contains("cmdstat_incr:calls=1"),
         "{info}"
     );
+    // Sampled ten times a second.
+    client.until("INFO keyspace", |text| {
+        let rest = text.split_once("db0:keys=2,expires=1,avg_ttl=");
+        let ttl = rest.and_then(|(_, ttl)| ttl.trim().parse::<u64>().ok());
+        ttl.is_some_and(|ttl| (1..=100_000).contains(&ttl))
+    })?;
+    assert_eq!(client.text("CONFIG SET hz 50")?, "OK");
+    assert_eq!(client.info("server", "configured_hz")?, "50");
+    client.until("INFO server", |text| {
+        // One in a thousand ends so by chance.
+        let line = text
+            .lines()
+            .find(|line| line.starts_with("server_time_usec:"));
+        line.is_some_and(|line| !line.ends_with("000"))
+    })?;
     let used: u64 = client.info("memory", "used_memory")?.parse()?;
     assert!(used > 100_000, "{used}");
     assert_eq!(client.text("CONFIG RESETSTAT")?, "OK");

@@ -139,7 +139,8 @@ impl LinkReader<'_> {
     fn note(&mut self, count: usize) -> Result<(), LinkError> {
         self.read += count as u64;
         let now_ms = clock::monotonic_ms();
-        if self.read - self.shown >= PROGRESS_BYTES {
+        // The first piece counts: from then on a dataset is being loaded.
+        if self.shown == 0 || self.read - self.shown >= PROGRESS_BYTES {
             self.shown = self.read;
             self.link.locked(self.target, |state| {
                 if let Some(following) = state.core.replication.following_mut() {
