@@ -241,10 +241,15 @@ fn note(hello: &mut ReplicaHello, option: &[u8], value: &[u8]) -> CommandResult 
             Switch::On
         };
     } else if is(option, "RDB-FILTER-ONLY") {
-        // We have no functions: with "functions" the snapshot asked for would be empty of keys.
-        if !value.is_empty() {
+        // The words say what is left; no word leaves nothing, which is all that there is of functions, too.
+        let words = value.split(|byte| byte.is_ascii_whitespace());
+        if !words
+            .filter(|word| !word.is_empty())
+            .all(|word| is(word, "FUNCTIONS"))
+        {
             return Err(CommandError::new("ERR Unsupported rdb-filter-only option"));
         }
+        hello.functions_only = Switch::On;
     } else {
         return Err(CommandError::quoting(
             "ERR Unrecognized REPLCONF option: ",

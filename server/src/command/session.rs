@@ -123,6 +123,8 @@ pub struct ReplicaHello {
     pub capa_psync2: Switch,
     /// `REPLCONF version`.
     pub version: Option<Vec<u8>>,
+    /// `REPLCONF rdb-filter-only functions`: wants a snapshot without keys.
+    pub functions_only: Switch,
     /// `REPLCONF rdb-only 1`: wants a snapshot and nothing after it.
     pub rdb_only: Switch,
 }

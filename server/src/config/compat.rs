@@ -418,11 +418,40 @@ const INERT: &[(&str, &str, Shape, &str)] = &[
     ),
 ];
 
+/// Those that Redis reads at the start only: CONFIG SET of them is an error, also with the value that is there.
+const AT_START: [&str; 17] = [
+    "aclfile",
+    "always-show-logo",
+    "appenddirname",
+    "appendfilename",
+    "cluster-enabled",
+    "daemonize",
+    "disable-thp",
+    "enable-module-command",
+    "io-threads-do-reads",
+    "pidfile",
+    "set-proc-title",
+    "supervised",
+    "syslog-enabled",
+    "syslog-facility",
+    "syslog-ident",
+    "unixsocket",
+    "unixsocketperm",
+];
+
+fn change_of(name: &str) -> Change {
+    if AT_START.contains(&name) {
+        Change::AtStart
+    } else {
+        Change::Live
+    }
+}
+
 pub(super) fn fixed() -> impl Iterator<Item = Directive> {
     FIXED.iter().map(|&(name, accepted, cure)| Directive {
         name,
-        alias: None,
-        change: Change::Live,
+        alias: (name == "replica-ignore-maxmemory").then_some("slave-ignore-maxmemory"),
+        change: change_of(name),
         doc: cure,
         kind: Kind::Fixed { accepted, cure },
     })
@@ -432,7 +461,7 @@ pub(super) fn inert() -> impl Iterator<Item = Directive> {
     INERT.iter().map(|&(name, default, shape, why)| Directive {
         name,
         alias: (name == "replica-lazy-flush").then_some("slave-lazy-flush"),
-        change: Change::Live,
+        change: change_of(name),
         doc: why,
         kind: Kind::Inert { default, shape },
     })

@@ -175,6 +175,8 @@ macro_rules! path {
 
 const MAX_INT: i64 = i32::MAX as i64;
 const MIB: u64 = 1024 * 1024;
+/// Least that a backlog keeps.
+const MIN_BACKLOG_BYTES: u64 = 16 * 1024;
 
 const NET: &[Directive] = &[
     Directive::new(
@@ -426,7 +428,13 @@ const REPLICATION_STREAMS: &[Directive] = &[
         "repl-backlog-size",
         Live,
         "bytes of the stream kept for replicas that come back",
-        bytes!(replication.backlog_bytes, 1, i64::MAX as u64),
+        Kind::Bytes {
+            get: |c| c.replication.backlog_bytes,
+            // What is given may be less, as in Redis.
+            set: |c, v| c.replication.backlog_bytes = v.max(MIN_BACKLOG_BYTES),
+            min: 1,
+            max: i64::MAX as u64,
+        },
     ),
     Directive::new(
         "repl-backlog-ttl",

@@ -70,6 +70,8 @@ impl Config {
         }
         wanted.check().map_err(|problem| failed(name, &problem))?;
         Ok(match directive.change {
+            // What has no effect is worth no new start.
+            Change::AtStart if directive.is_compatibility() => Demand::Nothing,
             Change::AtStart => Demand::Restart,
             Change::Protected if !self.permits_protected(client) => Demand::Restart,
             Change::Protected | Change::Live => Demand::Set,

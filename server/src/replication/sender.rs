@@ -19,13 +19,17 @@ use tokio::{
 
 use super::state::{Replica, ReplicaState, SyncDecision};
 use crate::{
+    REDIS_VERSION,
     command::{
         effects::PsyncRequest,
         host::ClientType,
         session::{ReplicaHello, Session, Switch},
     },
     engine::{Engine, clients::ClientHandle, clock},
-    persistence::snapshot::{self, SnapshotFeed},
+    persistence::{
+        rdb::{checksum::crc64, encode},
+        snapshot::{self, SnapshotFeed},
+    },
 };
 
 /// Bytes of the stream copied under one lock.
@@ -137,6 +141,9 @@ impl Sender {
                 };
                 writer.write_all(line.as_bytes()).await?;
             }
+            SyncDecision::Full if self.hello.functions_only == Switch::On => {
+                return self.send_no_keys(&mut writer, request).await;
+            }
             SyncDecision::Full => self.send_snapshot(&mut writer, request).await?,
         }
         if self.hello.rdb_only == Switch::On {
@@ -209,6 +216,31 @@ impl Sender {
             acked_ms: clock::monotonic_ms(),
             wake: self.wake.clone(),
         }
+    }
+
+    /// The snapshot for one that wants functions, of which there are none here. No stream follows it.
+    async fn send_no_keys<W: AsyncWrite + Unpin>(
+        &self,
+        writer: &mut W,
+        request: &PsyncRequest,
+    ) -> Result<(), LinkError> {
+        let mut file = Vec::new();
+        encode::magic(&mut file);
+        encode::aux("redis-ver", REDIS_VERSION.as_bytes(), &mut file);
+        encode::end_mark(&mut file);
+        let crc = crc64(0, &file);
+        encode::checksum(crc, &mut file);
+        let mut head = String::new();
+        if let PsyncRequest::Continue { .. } = request {
+            let state = self.engine.lock();
+            let history = state.core.replication.history();
+            head = format!("+FULLRESYNC {} {}\r\n", history.id, history.offset);
+        }
+        head.push_str(&format!("${}\r\n", file.len()));
+        writer.write_all(head.as_bytes()).await?;
+        writer.write_all(&file).await?;
+        writer.flush().await?;
+        Ok(())
     }
 
     /// A full synchronization: the snapshot, framed as the replica understands it.

@@ -16,6 +16,7 @@ mod client_libraries;
 mod diff {
     mod clients;
     mod commands;
+    mod config;
     mod hash;
     mod list;
     mod number;
@@ -41,7 +42,7 @@ mod wire {
     mod connection;
     mod gates;
     mod maxmemory;
+    mod process;
     mod server;
     mod shutdown;
-    mod process;
 }

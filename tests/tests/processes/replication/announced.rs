@@ -104,3 +104,27 @@ fn a_redis_replica_is_listed_as_announced_by_ours() -> anyhow::Result<()> {
 fn a_valkey_replica_is_listed_as_announced_by_ours() -> anyhow::Result<()> {
     is_listed_as_announced(Program::Redfleet, Program::Valkey)
 }
+
+/// What `redis-cli --functions-rdb` asks for.
+#[test]
+fn whoever_wants_functions_only_gets_a_snapshot_without_keys() -> anyhow::Result<()> {
+    let server = Server::start(Program::Redfleet, &[])?;
+    let mut client = server.client()?;
+    client.run("SET secret-key v")?;
+    let mut reader = server.client()?;
+    assert_eq!(
+        reader.text("REPLCONF rdb-filter-only keys")?,
+        "(error) ERR Unsupported rdb-filter-only option"
+    );
+    assert_eq!(reader.text("REPLCONF rdb-only 1")?, "OK");
+    assert_eq!(reader.text("REPLCONF rdb-filter-only functions")?, "OK");
+    reader.send_raw(b"SYNC\r\n")?;
+    let snapshot = reader.read_to_end()?;
+    let text = snapshot.escape_ascii().to_string();
+    assert!(
+        text.starts_with("$") && text.contains("REDIS0010"),
+        "{text}"
+    );
+    assert!(!text.contains("secret-key"), "{text}");
+    Ok(())
+}
