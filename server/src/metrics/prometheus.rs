@@ -9,7 +9,10 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use super::facts::{CommandFacts, DbFacts, Facts, LinkFacts, ReplicaFacts};
+use super::{
+    facts::{CommandFacts, DbFacts, Facts, LinkFacts, ReplicaFacts},
+    process,
+};
 use crate::REDIS_VERSION;
 
 /// Prefix of every name.
@@ -49,7 +52,7 @@ impl Collector for FactsCollector {
 /// Name, help, figure.
 type Figure = (&'static str, &'static str, fn(&Facts) -> f64);
 
-/// Figures without labels that can fall. Three counters are here because their names have no `_total`.
+/// Figures without labels that can fall. Four counters are here because their names have no `_total`.
 const GAUGES: &[Figure] = &[
     ("up", "The server answers.", |_| 1.0),
     ("uptime_in_seconds", "Seconds since the start.", |f| {
@@ -93,6 +96,9 @@ const GAUGES: &[Figure] = &[
         "Partial synchronizations refused.",
         |f| f.stats.sync_partial_err as f64,
     ),
+    ("total_error_replies", "Error replies.", |f| {
+        f.stats.error_replies as f64
+    }),
     ("memory_used_bytes", "Memory asked of the allocator.", |f| {
         f.memory.allocated as f64
     }),
@@ -125,7 +131,7 @@ const GAUGES: &[Figure] = &[
         "Memory of the backlog.",
         |f| f.memory.backlog as f64,
     ),
-    ("mem_clients_normal_bytes", "Buffers of clients.", |f| {
+    ("mem_clients_normal", "Buffers of clients.", |f| {
         f.memory.clients as f64
     }),
     ("total_system_memory_bytes", "Memory of the machine.", |f| {
@@ -232,9 +238,6 @@ const COUNTERS: &[Figure] = &[
     ("keyspace_misses", "Lookups that found none.", |f| {
         f.stats.keyspace_misses as f64
     }),
-    ("error_replies", "Error replies.", |f| {
-        f.stats.error_replies as f64
-    }),
     ("rdb_saves", "Snapshots written.", |f| {
         f.persistence.saves as f64
     }),
@@ -318,6 +321,9 @@ impl Out<'_> {
             ("redfleet_version", env!("CARGO_PKG_VERSION").to_owned()),
             ("redis_mode", "standalone".to_owned()),
             ("role", role.to_owned()),
+            ("os", process::system()),
+            ("maxmemory_policy", facts.memory.policy.clone()),
+            ("process_id", facts.process.pid.to_string()),
             ("run_id", facts.server.run_id.clone()),
             ("tcp_port", facts.server.port.to_string()),
         ];
@@ -426,6 +432,15 @@ impl Out<'_> {
             "db_keys_expiring",
             "Keys with an expiry.",
             by_db(|db| db.expires),
+        )?;
+        let ttls = facts.keyspace.iter().map(|db| {
+            let label = [("db", format!("db{}", db.index))];
+            (label, db.avg_ttl_ms as f64 / 1000.0)
+        });
+        self.gauges(
+            "db_avg_ttl_seconds",
+            "What those have left on average.",
+            ttls,
         )
     }
 }
@@ -434,6 +449,101 @@ impl Out<'_> {
 mod tests {
     use super::super::facts::ReplicationFacts;
     use super::*;
+
+    /// Every name, sorted. Dashboards and alerts are made for them: a name that changes here breaks somebody's.
+    const NAMES: &str = "
+        redis_allocator_active_bytes
+        redis_allocator_resident_bytes
+        redis_aof_enabled
+        redis_blocked_clients
+        redis_commands_duration_seconds_total
+        redis_commands_failed_calls_total
+        redis_commands_processed_total
+        redis_commands_rejected_calls_total
+        redis_commands_total
+        redis_config_maxclients
+        redis_config_maxmemory
+        redis_connected_clients
+        redis_connected_slave_lag_seconds
+        redis_connected_slave_offset_bytes
+        redis_connected_slaves
+        redis_connections_received_total
+        redis_cpu_sys_seconds_total
+        redis_cpu_user_seconds_total
+        redis_db_avg_ttl_seconds
+        redis_db_keys
+        redis_db_keys_expiring
+        redis_errors_total
+        redis_evicted_keys_total
+        redis_expired_keys_total
+        redis_instance_info
+        redis_instantaneous_ops_per_sec
+        redis_keyspace_hits_total
+        redis_keyspace_misses_total
+        redis_loading_dump_file
+        redis_master_last_io_seconds_ago
+        redis_master_link_up
+        redis_master_repl_offset
+        redis_master_sync_in_progress
+        redis_mem_clients_normal
+        redis_mem_fragmentation_ratio
+        redis_mem_replication_backlog_bytes
+        redis_memory_max_bytes
+        redis_memory_used_bytes
+        redis_memory_used_peak_bytes
+        redis_memory_used_rss_bytes
+        redis_memory_used_startup_bytes
+        redis_net_input_bytes_total
+        redis_net_output_bytes_total
+        redis_process_id
+        redis_rdb_bgsave_in_progress
+        redis_rdb_changes_since_last_save
+        redis_rdb_current_bgsave_duration_sec
+        redis_rdb_last_bgsave_duration_sec
+        redis_rdb_last_bgsave_status
+        redis_rdb_last_save_timestamp_seconds
+        redis_rdb_saves_total
+        redis_rejected_connections_total
+        redis_repl_backlog_first_byte_offset
+        redis_repl_backlog_history_bytes
+        redis_repl_backlog_is_active
+        redis_replica_partial_resync_accepted
+        redis_replica_partial_resync_denied
+        redis_replica_resyncs_full
+        redis_replication_backlog_bytes
+        redis_second_repl_offset
+        redis_slave_priority
+        redis_slave_repl_offset
+        redis_start_time_seconds
+        redis_total_error_replies
+        redis_total_system_memory_bytes
+        redis_up
+        redis_uptime_in_seconds";
+
+    #[test]
+    fn no_name_changes_unnoticed() {
+        let replication = ReplicationFacts {
+            link: Some(LinkFacts::default()),
+            ..Default::default()
+        };
+        let text = render(Facts {
+            replication,
+            ..Facts::default()
+        })
+        .unwrap();
+        let mut names: Vec<String> = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("# TYPE "))
+            .filter_map(|line| line.split_once(' '))
+            .map(|(name, kind)| match kind {
+                "counter" => format!("{name}_total"),
+                _ => name.to_owned(),
+            })
+            .collect();
+        names.sort();
+        let known: Vec<&str> = NAMES.split_whitespace().collect();
+        assert_eq!(names, known);
+    }
 
     #[test]
     fn the_names_are_those_of_the_exporter() {
@@ -449,6 +559,7 @@ mod tests {
                 index: 0,
                 keys: 7,
                 expires: 1,
+                avg_ttl_ms: 1500,
             }],
             replication: ReplicationFacts {
                 replicas: vec![ReplicaFacts {
@@ -479,9 +590,19 @@ mod tests {
             "redis_master_link_up{master_host=\"m\\\"1\",master_port=\"6379\"} 1.0",
             "redis_commands_processed_total 0.0",
             "redis_memory_used_bytes 0.0",
+            "redis_total_error_replies 0.0",
+            "redis_mem_clients_normal 0.0",
+            "redis_db_avg_ttl_seconds{db=\"db0\"} 1.5",
             "# EOF",
         ] {
             assert!(text.lines().any(|l| l == line), "{line} is not in\n{text}");
+        }
+        let info = text
+            .lines()
+            .find(|line| line.starts_with("redis_instance_info{"));
+        let info = info.unwrap();
+        for label in ["os=\"Linux ", "maxmemory_policy=\"", "process_id=\""] {
+            assert!(info.contains(label), "{label} is not in {info}");
         }
     }
 }
