@@ -318,11 +318,10 @@ fn document(cx: &mut Context<'_>, entry: &CommandEntry) {
 }
 
 fn list(cx: &mut Context<'_>, args: Args<'_>) -> CommandResult {
-    let all = table::table().commands().iter();
+    let all = table::table().all();
     let names: Vec<&str> = match (args.get(2), args.get(3), args.get(4)) {
         (None, _, _) => all.map(|entry| &*entry.full_name).collect(),
         (Some(filter), Some(kind), Some(word)) if is(filter, "FILTERBY") && args.len() == 5 => {
-            let all = table::table().all();
             if is(kind, "PATTERN") {
                 let hit =
                     |name: &&str| glob::matches(word, name.as_bytes(), glob::Case::Insensitive);

@@ -272,6 +272,8 @@ fn commands_describe_themselves() -> Result<()> {
     ] {
         assert_eq!(client.text(command)?, format!("(error) {error}"));
     }
+    let listed = texts(&client.run("COMMAND LIST")?);
+    assert!(listed.contains(&"config|get".to_owned()), "{listed:?}");
     let listed = texts(&client.run("COMMAND LIST FILTERBY PATTERN config*")?);
     assert!(listed.contains(&"config|get".to_owned()), "{listed:?}");
     let help = texts(&client.run("CONFIG HELP")?);
