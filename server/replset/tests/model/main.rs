@@ -194,8 +194,8 @@ fn no_violation_while_voters_change() {
         changes: 2,
         ..QUIET
     };
-    assert_safe("voters change", budget, &[], 25_000);
-    assert_safe("c was dropped", budget, &C_WAS_DROPPED, 25_000);
+    assert_safe("voters change", budget, &[], 12_000);
+    assert_safe("c was dropped", budget, &C_WAS_DROPPED, 12_000);
 }
 
 /// An election of term 2 has begun with all three as voters; meanwhile `a` has become the only one.
