@@ -74,8 +74,10 @@ impl Guard {
                 return Some(call);
             }
         }
-        let why = "when asked, too few members miss the master";
-        self.stuck = Some(Stuck::Waiting(why.to_owned()));
+        if !matches!(self.stuck, Some(Stuck::DataLost(_))) {
+            let why = "when asked, too few members miss the master";
+            self.stuck = Some(Stuck::Waiting(why.to_owned()));
+        }
         None
     }
 }

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// How long a member must have been left behind: longer than most elections that may be under way.
-const STRANDED_MS: u64 = 1_000;
+const STRANDED_MS: u64 = 2_000;
 
 impl Guard {
     /// Elects the serving master again if members promised a later term than its own.

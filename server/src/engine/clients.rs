@@ -58,6 +58,8 @@ pub struct ClientHandle {
     /// Signalled to make the connection look up: it is to close, or what it waits for came.
     pub wake: Notify,
     published: Mutex<Published>,
+    /// How often that was published.
+    publications: AtomicU64,
 }
 
 /// What a session publishes when it changes.
@@ -136,6 +138,7 @@ impl Registry {
             unblock: Mutex::new(None),
             wake: Notify::new(),
             published: Mutex::new(Published::default()),
+            publications: AtomicU64::new(0),
         });
         self.clients.lock().insert(handle.id, handle.clone());
         handle
@@ -329,8 +332,14 @@ impl ClientHandle {
         published.login.clone_from(&session.login);
         published.shown = Shown::of(session);
         drop(published);
+        self.publications.fetch_add(1, Ordering::Relaxed);
         self.last_command
             .store(session.last_command, Ordering::Relaxed);
+    }
+
+    /// How often [`ClientHandle::publish`] was called.
+    pub fn publications(&self) -> u64 {
+        self.publications.load(Ordering::Relaxed)
     }
 
     /// The letters of CLIENT LIST.

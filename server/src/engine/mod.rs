@@ -279,7 +279,7 @@ impl State {
 
     /// Ends a batch: wakes whoever ships the replication stream.
     pub fn finish_batch(&mut self) {
-        self.core.replication.wake_senders();
+        self.core.wake_senders();
         if self.keyspace.has_garbage() {
             self.core.dropper.give(self.keyspace.take_garbage());
         }
@@ -323,7 +323,12 @@ impl Core {
     pub fn begin_wait(&mut self, client: &Arc<clients::ClientHandle>) {
         self.waiters.push(client.clone());
         self.replication.request_acks();
-        self.replication.wake_senders();
+        self.wake_senders();
+    }
+
+    fn wake_senders(&mut self) {
+        let limits = self.config.output_limits();
+        self.replication.wake_senders(limits.replica.hard_bytes);
     }
 
     /// Removes it again.

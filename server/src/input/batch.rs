@@ -5,6 +5,11 @@
 
 use resp::{Args, RequestParser, Span};
 
+/// Arguments whose places need no memory of their own again: a full batch of short commands has fewer.
+const KEPT_SPANS: usize = 64 * 1024;
+/// Bytes of unquoted arguments that are kept room for.
+const KEPT_BYTES: usize = 64 * 1024;
+
 /// Requests that were parsed before the lock is taken.
 #[derive(Default)]
 pub struct Batch {
@@ -72,10 +77,33 @@ impl Batch {
         }
     }
 
-    /// Empties it, keeping its memory.
+    /// Empties it, keeping its memory unless a large request made it grow.
     pub fn clear(&mut self) {
         self.spans.clear();
+        self.spans.shrink_to(KEPT_SPANS);
         self.requests.clear();
         self.unquoted.clear();
+        self.unquoted.shrink_to(KEPT_BYTES);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use resp::{Limits, Parsed};
+
+    use super::*;
+
+    #[test]
+    fn what_a_large_request_needed_is_given_back() {
+        let mut parser = RequestParser::new(Limits::AUTHENTICATED);
+        let mut input = b"*500001\r\n$3\r\nDEL\r\n".to_vec();
+        input.extend(b"$1\r\nk\r\n".repeat(500_000));
+        let consumed = input.len();
+        assert_eq!(parser.parse(&input), Ok(Parsed::Request { consumed }));
+        let mut batch = Batch::default();
+        batch.push(&parser, 0, consumed);
+        assert_eq!(batch.args(&batch.requests[0], &input).len(), 500_001);
+        batch.clear();
+        assert!(batch.spans.capacity() <= KEPT_SPANS);
     }
 }

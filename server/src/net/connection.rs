@@ -55,8 +55,8 @@ pub struct Connection<S> {
     engine: Arc<Engine>,
     handle: Arc<ClientHandle>,
     session: Session,
-    /// What others see of the session.
-    shown: Shown,
+    /// What others see of the session, and how often it had been published then.
+    published: (Shown, u64),
     parser: RequestParser,
     /// Read but not yet executed.
     unread: Vec<u8>,
@@ -107,8 +107,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         Self {
             stream,
             engine,
+            published: (Shown::of(&session), handle.publications()),
             handle,
-            shown: Shown::of(&session),
             session,
             parser: RequestParser::new(limits),
             unread: Vec::new(),
@@ -380,10 +380,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         if !had_login && self.session.login.is_some() {
             self.parser.set_limits(self.limits());
         }
+        // A command may have published the session as it was in the middle of the batch.
         let shown = Shown::of(&self.session);
-        if shown != self.shown {
-            self.shown = shown;
+        if (shown, self.handle.publications()) != self.published {
             self.handle.publish(&self.session);
+            self.published = (shown, self.handle.publications());
         }
         // A master whose lease ended between executing and replying must not answer: the writes
         // may be lost and the reads stale. The outcome is unknown to the client: close.

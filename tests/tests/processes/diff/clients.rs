@@ -104,8 +104,19 @@ fn watched_keys_are_counted_where_others_see_them() -> Result<()> {
     let server = Server::start(Program::Redfleet, &[])?;
     let (mut watcher, mut client) = (server.client()?, server.client()?);
     let id = client.text("CLIENT ID")?;
-    for (step, count) in [("WATCH a b", "2"), ("UNWATCH", "0"), ("WATCH c", "1")] {
-        client.text(step)?;
+    // SELECT shows the session as it is in the middle of a pipeline; what counts is its end.
+    let pipeline = "WATCH a\r\nSELECT 0\r\nUNWATCH";
+    for (step, count) in [
+        ("WATCH a b", "2"),
+        ("UNWATCH", "0"),
+        ("WATCH c", "1"),
+        ("UNWATCH", "0"),
+        (pipeline, "0"),
+    ] {
+        client.send_raw(format!("{step}\r\n").as_bytes())?;
+        for _ in step.lines() {
+            client.read_reply()?;
+        }
         let line = watcher.text(&format!("CLIENT LIST ID {id}"))?;
         assert_eq!(
             fields(&line).remove("watch").as_deref(),

@@ -1,0 +1,123 @@
+//! Replicas: how they are answered, who they are, and what of the stream they still need.
+
+use super::{
+    Backlog, Continuable, Continuation, Fresh, Held, PsyncRequest, ReplId, Replica, ReplicaState,
+    Replication, Role, SyncDecision,
+};
+
+/// Replicas coming, going and behind.
+impl Replication {
+    /// Wakes the senders if there is something new, drops replicas that more than `most_waiting` bytes wait for (0: no limit),
+    /// and gives back what nobody needs.
+    pub fn wake_senders(&mut self, most_waiting: u64) {
+        if self.fresh == Fresh::No {
+            return;
+        }
+        self.fresh = Fresh::No;
+        if most_waiting > 0 {
+            self.drop_slow_replicas(most_waiting);
+        }
+        for replica in &self.replicas {
+            replica.wake.notify_one();
+        }
+        // A replica that waits for a snapshot has no position yet.
+        let reads = |replica: &&Replica| replica.state != ReplicaState::WaitSnapshot;
+        let positions = self.replicas.iter().filter(reads);
+        let needed = positions.map(|replica| replica.position).min();
+        if let Some(backlog) = &mut self.backlog {
+            backlog.trim(needed);
+        }
+    }
+
+    /// At once, not when their senders look again, which wait for a socket that takes nothing: in a tenth of a second clients
+    /// write a hundred megabytes.
+    fn drop_slow_replicas(&mut self, most_waiting: u64) {
+        let end = self.history.offset;
+        self.replicas.retain(|replica| {
+            let waiting = end.saturating_sub(replica.position);
+            // One that waits for a snapshot has no position yet.
+            if replica.state == ReplicaState::WaitSnapshot || waiting <= most_waiting {
+                return true;
+            }
+            let address = &*replica.handle.address;
+            tracing::warn!(
+                replica = address,
+                waiting,
+                "closed at its client-output-buffer-limit"
+            );
+            replica.handle.close();
+            replica.wake.notify_one();
+            false
+        });
+    }
+
+    /// How a replica's request is answered. A backlog is made if there was none.
+    pub fn decide(&mut self, request: &PsyncRequest) -> SyncDecision {
+        self.ensure_backlog();
+        let PsyncRequest::Continue { replid, offset, .. } = request else {
+            return SyncDecision::Full;
+        };
+        let (Some(id), Ok(wanted)) = (ReplId::parse(replid), u64::try_from(*offset)) else {
+            return SyncDecision::Full;
+        };
+        let position = wanted.saturating_sub(1);
+        let held = self
+            .backlog
+            .as_ref()
+            .map_or(Held::No, |backlog| backlog.holds(position));
+        match (self.history.continues(&id, position), held) {
+            (Continuation::Possible, Held::Yes) => SyncDecision::Continue {
+                id: self.history.id,
+                position,
+            },
+            (Continuation::Possible, Held::No) | (Continuation::OtherHistory, _) => {
+                SyncDecision::Full
+            }
+        }
+    }
+
+    /// Begins to record the stream. A history that was not recorded so far cannot be continued by
+    /// anybody: it gets a fresh id.
+    pub fn ensure_backlog(&mut self) {
+        if self.backlog.is_none() {
+            self.backlog = Some(Backlog::new(self.history.offset, self.backlog_limit));
+            if self.role == Role::Master {
+                self.history.id = self.make_id();
+                self.history.previous = None;
+                self.continuable = Continuable::Yes;
+            }
+        }
+    }
+
+    /// Adds a replica. One that waits for a snapshot has the stream select its database anew when
+    /// the snapshot begins ([`Replication::restart_selection`]).
+    pub fn attach(&mut self, replica: Replica) {
+        self.replicas.push(replica);
+    }
+
+    /// Forgets a replica.
+    pub fn detach(&mut self, id: u64) {
+        self.replicas.retain(|replica| replica.handle.id != id);
+    }
+
+    /// Closes every replica's link, so that they come back and see a new id or role.
+    pub fn disconnect_replicas(&mut self) {
+        for replica in &self.replicas {
+            replica.handle.close();
+            replica.wake.notify_one();
+        }
+    }
+
+    /// Forces a SELECT before the next command (a snapshot begins here).
+    pub fn restart_selection(&mut self) {
+        self.stream_db = None;
+    }
+
+    /// `repl-backlog-size` has changed.
+    pub fn set_backlog_limit(&mut self, limit: u64) {
+        self.backlog_limit = limit;
+        if let Some(backlog) = &mut self.backlog {
+            backlog.set_limit(limit);
+        }
+    }
+}
