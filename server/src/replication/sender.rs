@@ -39,7 +39,7 @@ const READ_BYTES: usize = 4 * 1024;
 /// Time between newlines that keep a waiting replica from timing us out.
 const KEEP_ALIVE: Duration = Duration::from_secs(1);
 /// How often a replica that takes nothing is looked at again.
-const LIMIT_CHECK: Duration = Duration::from_millis(100);
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// A connection that asked to become a replica's link.
 pub struct Handover<S> {
@@ -62,8 +62,8 @@ enum LinkError {
     Io(#[from] io::Error),
     #[error("closed by this server")]
     Closed,
-    #[error("it is {behind} bytes behind, more than client-output-buffer-limit allows")]
-    TooFarBehind { behind: u64 },
+    #[error("what it needs of the stream is gone")]
+    StreamGone,
     #[error("it has not answered for repl-timeout")]
     Silent,
     #[error("it sent what is not a request: {0}")]
@@ -306,13 +306,12 @@ impl Sender {
                 .await
                 .map_err(|_| LinkError::Silent)??;
             self.check_open()?;
-            self.check_behind()?;
         }
         Ok(())
     }
 
-    /// Writes to a replica; one that takes nothing must not make the backlog grow beyond its limit meanwhile, nor be
-    /// waited for when `is_wanted` fails.
+    /// Writes to a replica; one that takes nothing is not waited for when it was closed, as at its output limit, or when
+    /// `is_wanted` fails.
     async fn write<W: AsyncWrite + Unpin>(
         &self,
         writer: &mut W,
@@ -321,31 +320,13 @@ impl Sender {
     ) -> Result<(), LinkError> {
         let mut write = std::pin::pin!(writer.write_all(bytes));
         loop {
-            match timeout(LIMIT_CHECK, write.as_mut()).await {
+            match timeout(LOOK_EVERY, write.as_mut()).await {
                 Ok(written) => return Ok(written?),
                 Err(_) => {
                     self.check_open()?;
-                    self.check_behind()?;
                     is_wanted()?;
                 }
             }
-        }
-    }
-
-    /// The stream that waits for a replica while it gets its snapshot is bounded too.
-    fn check_behind(&self) -> Result<(), LinkError> {
-        let mut state = self.engine.lock();
-        let core = &mut state.core;
-        let limit = core.config.output_limits().replica.hard_bytes;
-        let end = core.replication.offset();
-        let replica = core
-            .replication
-            .replica_mut(self.handle.id)
-            .ok_or(LinkError::Closed)?;
-        let behind = end.saturating_sub(replica.position);
-        match limit > 0 && behind > limit {
-            true => Err(LinkError::TooFarBehind { behind }),
-            false => Ok(()),
         }
     }
 
@@ -409,7 +390,6 @@ impl Sender {
     fn take_next(&self, bytes: &mut Vec<u8>) -> Result<Duration, LinkError> {
         let mut state = self.engine.lock();
         let core = &mut state.core;
-        let hard_limit = core.config.output_limits().replica.hard_bytes;
         let Some((position, online)) = core
             .replication
             .replica_mut(self.handle.id)
@@ -421,9 +401,8 @@ impl Sender {
             return Err(LinkError::Closed);
         };
         let behind = backlog.end().saturating_sub(position);
-        let lost = backlog.holds(position) == super::backlog::Held::No;
-        if lost || (hard_limit > 0 && behind > hard_limit) {
-            return Err(LinkError::TooFarBehind { behind });
+        if backlog.holds(position) == super::backlog::Held::No {
+            return Err(LinkError::StreamGone);
         }
         let mut copied = 0;
         if online {
