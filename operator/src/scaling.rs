@@ -128,27 +128,43 @@ fn remove(
 
 /// The next change of the voters, one name at a time so that any two successive majorities meet.
 ///
-/// Members that are in sync and shall stay become voters; names that shall not stay are dropped
-/// last to first. `None` when nothing changes.
+/// `members` are all that are wanted or exist. Those that are in sync and shall stay become voters; names that shall not
+/// stay are dropped, first who is not in sync, then last to first. `None` when nothing changes: never to voters of whom less than
+/// a majority is in sync, under whom the master would lose its lease at once.
 #[must_use]
 pub fn voters(current: &[String], members: &[Member], wanted: usize) -> Option<Vec<String>> {
-    let stays = |name: &String| members.iter().take(wanted).any(|m| &m.name == name);
-    if let Some(gone) = current.iter().rev().find(|name| !stays(name)) {
-        let all_in_sync = members.iter().take(wanted).all(|m| m.sync == Sync::InSync);
-        let is_master = members
-            .iter()
-            .any(|m| &m.name == gone && m.duty == Duty::Master);
-        let may_go = all_in_sync && !is_master;
-        return may_go.then(|| current.iter().filter(|n| *n != gone).cloned().collect());
-    }
-    let newcomer = members
+    let stays = &members[..wanted.min(members.len())];
+    let in_sync = |name: &String| {
+        let member = members.iter().find(|m| &m.name == name);
+        member.is_some_and(|m| m.sync == Sync::InSync)
+    };
+    let mut gone = current
         .iter()
-        .take(wanted)
-        .find(|m| m.sync == Sync::InSync && !current.contains(&m.name))?;
-    let mut more = current.to_vec();
-    more.push(newcomer.name.clone());
-    more.sort();
-    Some(more)
+        .filter(|name| stays.iter().all(|m| m.name != **name))
+        .rev()
+        .peekable();
+    let next: Vec<String> = if gone.peek().is_some() {
+        let is_master = |name: &String| {
+            let mut members = members.iter();
+            members.any(|m| &m.name == name && m.duty == Duty::Master)
+        };
+        let first = gone
+            .filter(|name| !is_master(name))
+            .min_by_key(|name| in_sync(name))?;
+        if stays.iter().any(|m| m.sync == Sync::NotInSync) {
+            return None;
+        }
+        current.iter().filter(|n| *n != first).cloned().collect()
+    } else {
+        let mut candidates = stays.iter().filter(|m| m.sync == Sync::InSync);
+        let newcomer = candidates.find(|m| !current.contains(&m.name))?;
+        let mut more = current.to_vec();
+        more.push(newcomer.name.clone());
+        more.sort();
+        more
+    };
+    let complete = next.iter().filter(|name| in_sync(name)).count();
+    (complete >= replset::majority(next.len())).then_some(next)
 }
 
 #[cfg(test)]
@@ -256,10 +272,33 @@ mod tests {
     #[test]
     fn a_member_that_goes_too_may_be_down_for_good() {
         let all = members("Mrr-r");
-        assert_eq!(voters(&names(5), &all, 3), Some(names(4)));
-        assert_eq!(voters(&names(4), &all, 3), Some(names(3)));
+        let without_it = vec!["m-0".into(), "m-1".into(), "m-2".into(), "m-4".into()];
+        assert_eq!(voters(&names(5), &all, 3), Some(without_it.clone()));
+        assert_eq!(voters(&without_it, &all, 3), Some(names(3)));
         assert_eq!(next(&all, &names(3), 3, &[]), Next::Resize { to: 4 });
         assert_eq!(next(&all[..4], &names(3), 3, &[]), Next::Resize { to: 3 });
+    }
+
+    #[test]
+    fn a_master_keeps_a_majority_on_the_way_to_one_member() {
+        let all = members("M-r");
+        let two = vec!["m-0".to_owned(), "m-2".to_owned()];
+        assert_eq!(voters(&names(3), &all, 1), Some(two.clone()));
+        assert_eq!(voters(&two, &all, 1), Some(names(1)));
+        // Of many, too, and of one that is no member any more.
+        let three = vec!["m-0".to_owned(), "m-2".to_owned(), "m-3".to_owned()];
+        assert_eq!(voters(&names(4), &members("M-rr"), 1), Some(three));
+        assert_eq!(voters(&names(3), &members("Mr"), 1), Some(names(2)));
+        // Of two of whom one is away there is no lease, and the other may go.
+        assert_eq!(voters(&names(2), &members("M-"), 1), Some(names(1)));
+        assert_eq!(voters(&names(3), &members("M--r"), 4), None);
+    }
+
+    #[test]
+    fn who_is_wanted_stays_a_voter_though_its_pod_is_gone() {
+        // `kubectl scale statefulset` is no change of the set.
+        assert_eq!(voters(&names(3), &members("M--"), 3), None);
+        assert_eq!(voters(&names(3), &members("Mr-"), 3), None);
     }
 
     #[test]
@@ -270,6 +309,6 @@ mod tests {
         assert_eq!(voters(&names(5), &members("Mrrrr"), 5), None);
         assert_eq!(voters(&names(5), &members("Mrrrr"), 3), Some(names(4)));
         assert_eq!(voters(&names(5), &members("Mr-rr"), 3), None);
-        assert_eq!(voters(&names(5), &members("rrrrM"), 3), None);
+        assert_eq!(voters(&names(4), &members("rrrM"), 3), None);
     }
 }

@@ -125,7 +125,7 @@ pub struct Failures {
 pub struct Pause {
     /// How long it has to wait.
     pub left: Duration,
-    /// Targets that failed; who failed last comes last.
+    /// Targets that failed or were refused; the last of them comes last.
     pub tried: Vec<String>,
 }
 
@@ -137,6 +137,14 @@ impl Failures {
         self.targets.push(target.to_owned());
         self.pause_ms = (self.pause_ms * 2).clamp(MIN_PAUSE_MS, MAX_PAUSE_MS);
         self.not_before_ms = now_ms.saturating_add(self.pause_ms);
+    }
+
+    /// An order to this target was refused before anybody felt it: others come first, and without a pause.
+    pub fn pass_over(&mut self, target: &str, now_ms: u64) {
+        self.forget_old(now_ms);
+        self.targets.retain(|tried| tried != target);
+        self.targets.push(target.to_owned());
+        self.not_before_ms = self.not_before_ms.max(now_ms);
     }
 
     /// What they mean at this moment.
@@ -251,6 +259,26 @@ mod tests {
             (Duration::ZERO, vec!["m-2".into(), "m-1".into()])
         );
         assert_eq!(failures.pause(now_ms + MAX_PAUSE_MS + 1), Pause::default());
+    }
+
+    #[test]
+    fn who_is_refused_is_passed_over_without_a_pause_and_not_for_ever() {
+        let mut failures = Failures::default();
+        failures.pass_over("m-1", 5_000);
+        let pause = |failures: &Failures, now_ms| failures.clone().pause(now_ms);
+        let passed_over = Pause {
+            left: Duration::ZERO,
+            tried: vec!["m-1".into()],
+        };
+        assert_eq!(pause(&failures, 5_000), passed_over);
+        assert_eq!(pause(&failures, 5_001 + MAX_PAUSE_MS), Pause::default());
+        failures.add("m-2", 6_000);
+        failures.pass_over("m-1", 6_500);
+        let expected = Pause {
+            left: Duration::from_millis(MIN_PAUSE_MS - 500),
+            tried: vec!["m-2".into(), "m-1".into()],
+        };
+        assert_eq!(pause(&failures, 6_500), expected);
     }
 
     #[test]

@@ -107,23 +107,34 @@ pub enum NotSwitched {
     },
 }
 
+/// What a failed order means for the next one.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Consequence {
+    /// Nothing: it was not about the target.
+    Nothing,
+    /// The target could not take over; another may, at once.
+    PassOver,
+    /// Writes may have been stopped for it: others first, and after a pause.
+    Pause,
+}
+
 impl NotSwitched {
-    /// Whether writes may have been stopped for it: what is refused before is refused for nothing.
+    /// What it means for the next order: what is refused before anybody feels it costs no pause.
     #[must_use]
-    pub fn may_have_been_felt(&self) -> bool {
+    pub fn consequence(&self) -> Consequence {
         match self {
             Self::NotGuarded
             | Self::Busy
             | Self::Stopped
             | Self::Abandoned
-            | Self::Refused(_)
-            | Self::NoAddress { .. }
-            | Self::Term(_) => false,
+            | Self::Refused(Refused::NoMaster | Refused::Stale { .. })
+            | Self::Term(_) => Consequence::Nothing,
+            Self::Refused(Refused::Unfit { .. }) | Self::NoAddress { .. } => Consequence::PassOver,
             Self::TimedOut(_)
             | Self::NoAnswer { .. }
             | Self::Kept { .. }
             | Self::NoSuccessor(_)
-            | Self::Another { .. } => true,
+            | Self::Another { .. } => Consequence::Pause,
         }
     }
 }

@@ -39,7 +39,10 @@ use crate::{
     context::{API_TIMEOUT, Context, SetKey},
     controller::Operator,
     failover::switchover::{Failures, Order},
-    guard::term::{TermError, swap},
+    guard::{
+        handover::Consequence,
+        term::{TermError, swap},
+    },
     members::remote::Remote,
     resources::{
         belongs_to,
@@ -294,8 +297,11 @@ impl Applier<'_> {
         let now_ms = self.context.now_ms();
         self.operator.notes(self.key, |notes| match &result {
             Ok(()) => notes.switchovers = Failures::default(),
-            Err(why) if why.may_have_been_felt() => notes.switchovers.add(&order.to, now_ms),
-            Err(_) => {}
+            Err(why) => match why.consequence() {
+                Consequence::Nothing => {}
+                Consequence::PassOver => notes.switchovers.pass_over(&order.to, now_ms),
+                Consequence::Pause => notes.switchovers.add(&order.to, now_ms),
+            },
         });
         Ok(result?)
     }

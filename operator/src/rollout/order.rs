@@ -74,8 +74,7 @@ pub fn next(members: &[Member], tried: &[String]) -> Next {
     if outdated.is_empty() {
         return Next::Done;
     }
-    // A pod that cannot start is already down; its replacement is the cure and takes no voter away.
-    if let Some(stuck) = outdated.iter().find(|m| m.health == Health::CannotStart) {
+    if let Some(stuck) = cure(members) {
         return replace(stuck);
     }
     if let Some(busy) = members.iter().find(|m| m.health != Health::InSync) {
@@ -89,6 +88,23 @@ pub fn next(members: &[Member], tried: &[String]) -> Next {
         (None, Some(master)) => hand_over(master, members, tried),
         (None, None) => Next::Done,
     }
+}
+
+/// A member that is not in sync and whose new pod is the cure. One that cannot start is already down. One that is behind may be
+/// kept from following by what was corrected since, an image above all: it is replaced while a master serves and nobody but
+/// such members is missing, whom this takes nothing from.
+fn cure(members: &[Member]) -> Option<&Member> {
+    let outdated = |m: &&Member| !m.reasons.is_empty();
+    let cannot_start = |m: &&Member| m.health == Health::CannotStart && outdated(m);
+    if let Some(stuck) = members.iter().find(cannot_start) {
+        return Some(stuck);
+    }
+    let is_behind = |m: &&Member| m.health == Health::Behind && m.duty == Duty::Replica;
+    let serves = |m: &Member| m.health == Health::InSync && m.duty == Duty::Master;
+    let mut missing = members.iter().filter(|m| m.health != Health::InSync).rev();
+    let last = missing.next().filter(|m| outdated(m) && is_behind(m))?;
+    let alone = missing.all(|m| outdated(&m) && is_behind(&m));
+    (alone && members.iter().any(serves)).then_some(last)
 }
 
 fn hand_over(master: &Member, members: &[Member], tried: &[String]) -> Next {
@@ -235,6 +251,32 @@ mod tests {
             member("m-2", true, Duty::Replica, Health::CannotStart),
         ];
         assert_eq!(words(&members), "replace m-2");
+    }
+
+    #[test]
+    fn what_is_behind_with_an_outdated_pod_gets_the_new_one() {
+        use Duty::{Master, Replica};
+        use Health::{Behind, InSync, Replacing, Unknown};
+        let of = |third: Member, fourth: Member| {
+            let first = member("m-0", true, Master, InSync);
+            words(&[first, member("m-1", true, Replica, InSync), third, fourth])
+        };
+        let new = |health| member("m-2", false, Replica, health);
+        let old = |name, health| member(name, true, Replica, health);
+        let fine = member("m-3", false, Replica, InSync);
+        assert_eq!(of(old("m-2", Behind), fine.clone()), "replace m-2");
+        assert_eq!(of(old("m-2", Behind), old("m-3", Behind)), "replace m-3");
+        // It may be about to catch up, and no more members than that may be away.
+        assert_eq!(of(new(Behind), fine), "wait: m-2 is catching up");
+        let catching_up = "wait: m-2 is catching up";
+        assert_eq!(of(new(Behind), old("m-3", Behind)), catching_up);
+        let unknown = "wait: the state of m-2 is unknown";
+        assert_eq!(of(old("m-2", Unknown), old("m-3", Behind)), unknown);
+        let replacing = "wait: the pod of m-2 is being replaced";
+        assert_eq!(of(old("m-2", Replacing), old("m-3", Behind)), replacing);
+        // Without a master everybody is behind.
+        let lost = ["m-0", "m-1"].map(|name| old(name, Behind));
+        assert_eq!(words(&lost), "wait: m-0 is catching up");
     }
 
     #[test]

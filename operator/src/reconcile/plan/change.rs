@@ -97,13 +97,7 @@ fn at_once(set: &ValidatedSet, observed: &Observed, members: &[MemberFacts]) -> 
         violations,
         wake_after: None,
     };
-    let voters = next_voters(
-        &status.voters,
-        status.voters_generation,
-        &scalable,
-        members,
-        wanted,
-    );
+    let voters = next_voters(&status.voters, status.voters_generation, members, wanted);
     if let Some(voters) = voters {
         let why = format!("the voters become {}", voters.join(", "));
         let step = Step::SetVoters {
@@ -213,7 +207,6 @@ fn replaceable(member: &MemberFacts) -> order::Member {
 fn next_voters(
     recorded: &[String],
     generation: i64,
-    scalable: &[scaling::Member],
     members: &[MemberFacts],
     wanted: usize,
 ) -> Option<Vec<String>> {
@@ -228,7 +221,8 @@ fn next_voters(
     if recorded.is_empty() || !has_master || recorded_by < replset::majority(recorded.len()) {
         return None;
     }
-    scaling::voters(recorded, scalable, wanted)
+    let scalable: Vec<scaling::Member> = members.iter().map(scalable).collect();
+    scaling::voters(recorded, &scalable, wanted)
 }
 
 fn resize(plan: &mut ChangePlan) -> Settled {
@@ -251,15 +245,15 @@ fn resize(plan: &mut ChangePlan) -> Settled {
     }
 }
 
-/// Whether the rollout would replace a pod that cannot start while scaling waits: it may be the very member that is waited
+/// Whether the rollout would replace a pod that is not in sync while scaling waits: it may be the very member that is waited
 /// for, and takes nobody away.
 fn may_cure(plan: &ChangePlan, members: &[MemberFacts]) -> bool {
-    let cannot_start = |name: &str| {
+    let is_missing = |name: &str| {
         let mut members = members.iter();
-        members.any(|m| m.name == name && m.health == Health::CannotStart)
+        members.any(|m| m.name == name && m.health != Health::InSync)
     };
     match (&plan.scaling, &plan.rollout) {
-        (scaling::Next::Wait { .. }, order::Next::Replace { member, .. }) => cannot_start(member),
+        (scaling::Next::Wait { .. }, order::Next::Replace { member, .. }) => is_missing(member),
         (
             scaling::Next::Wait { .. }
             | scaling::Next::Keep
