@@ -226,7 +226,7 @@ pub struct Writers {
     claims: Writer<k8s_openapi::api::core::v1::PersistentVolumeClaim>,
     volumes: Writer<k8s_openapi::api::core::v1::PersistentVolume>,
     services: Writer<k8s_openapi::api::core::v1::Service>,
-    slices: Writer<k8s_openapi::api::discovery::v1::EndpointSlice>,
+    pub(crate) slices: Writer<k8s_openapi::api::discovery::v1::EndpointSlice>,
     pub(crate) secrets: Writer<k8s_openapi::api::core::v1::Secret>,
     config_maps: Writer<k8s_openapi::api::core::v1::ConfigMap>,
     budgets: Writer<k8s_openapi::api::policy::v1::PodDisruptionBudget>,

@@ -1,12 +1,13 @@
 //! The EndpointSlices of `<name>` and `<name>-replicas`: one write for a switch.
 //!
 //! A slice is never emptied because its master was lost: kube-proxy would have to be told twice
-//! within a second, and delays the second. It leads to the old address until there is a new one.
+//! within a second, and delays the second. It leads to the old address until there is a new one, or, after
+//! [`GONE_AFTER_MS`] without one, while the pod that had it is there.
 //! A slice that somebody deleted is made anew.
 
 use std::{collections::BTreeMap, time::Duration};
 
-use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
 use kube::{Api, ResourceExt, api::PostParams};
 use replset::{RoleKind, Term};
 use tokio::time::timeout;
@@ -35,6 +36,10 @@ const ZONE_LABEL: &str = "topology.kubernetes.io/zone";
 /// How long a write is believed that the cache does not show: a slice that is missing for longer was deleted.
 const CACHE_DELAY_MS: u64 = 5_000;
 
+/// How long addresses of pods that are gone stay while no master serves. Another pod may be given one of them, and would be sent
+/// what clients mean for the set, passwords included; a failover takes less.
+const GONE_AFTER_MS: u64 = 10_000;
+
 /// A slice as this process wrote it.
 #[derive(Clone, Debug)]
 struct Written {
@@ -59,9 +64,21 @@ pub struct Slices {
     fresh: BTreeMap<String, Fresh>,
     /// When one of the two was written last.
     written_ms: Option<u64>,
+    /// When addresses of pods that are gone are dropped, while no master serves.
+    drop_at_ms: Option<u64>,
 }
 
 impl Slices {
+    /// Whether it is time to drop the addresses of pods that are gone: first [`GONE_AFTER_MS`] after the first call since a
+    /// master served, then again and again, with time for the cache to show what was done.
+    fn must_drop(&mut self, now_ms: u64) -> bool {
+        let due_ms = *self.drop_at_ms.get_or_insert(now_ms + GONE_AFTER_MS);
+        if now_ms >= due_ms {
+            self.drop_at_ms = Some(now_ms + CACHE_DELAY_MS);
+        }
+        now_ms >= due_ms
+    }
+
     /// How long kube-proxy may still hold back what is written now.
     pub(super) fn pause_left_ms(&self, now_ms: u64) -> u64 {
         let free_ms = self.written_ms.map_or(0, |at| at + KUBE_PROXY_PAUSE_MS);
@@ -115,6 +132,7 @@ impl Guard {
         let Some(set) = self.wanted.clone() else {
             return;
         };
+        self.slices.drop_at_ms = None;
         let Some(backend) = self.backend(master) else {
             return;
         };
@@ -124,6 +142,46 @@ impl Guard {
         let replicas = self.replicas(&set, master);
         self.write(&set, Target::Replicas, family, &replicas, term)
             .await;
+    }
+
+    /// Without a master: keeps only the addresses of pods that are still there.
+    pub(super) async fn drop_gone(&mut self) {
+        let Some(set) = self.wanted.clone() else {
+            return;
+        };
+        if !self.slices.must_drop(self.context.now_ms()) {
+            return;
+        }
+        for target in [Target::Master, Target::Replicas] {
+            for family in [AddressFamily::Ipv4, AddressFamily::Ipv6] {
+                let name = endpoint_slice(&set, target, family, &[]).name_any();
+                let Some(found) = cached(&self.context.stores.slices, &self.key, &name) else {
+                    continue;
+                };
+                let mut wanted = (*found).clone();
+                wanted.endpoints.retain(|e| self.is_of_a_pod(e));
+                if wanted.endpoints != found.endpoints && !is_of_another(&found, &set) {
+                    self.store(target, wanted).await;
+                }
+            }
+        }
+    }
+
+    /// Whether the pod that an endpoint was written for is there and has the address.
+    fn is_of_a_pod(&self, endpoint: &Endpoint) -> bool {
+        let of = endpoint.target_ref.as_ref();
+        let name = of.and_then(|of| of.name.as_deref()).unwrap_or_default();
+        let Some(pod) = cached(&self.context.stores.pods, &self.key, name) else {
+            return false;
+        };
+        let status = pod.status.clone().unwrap_or_default();
+        // A pod that ended keeps its address in its status only.
+        let ended = matches!(status.phase.as_deref(), Some("Succeeded" | "Failed"));
+        let ips = status.pod_ips.unwrap_or_default();
+        let has = |address: &String| ips.iter().any(|ip| ip.ip == *address);
+        pod.uid() == of.and_then(|of| of.uid.clone())
+            && !ended
+            && endpoint.addresses.iter().all(has)
     }
 
     async fn write(
@@ -157,15 +215,22 @@ impl Guard {
         {
             return;
         }
+        wanted.metadata.resource_version = found.as_ref().and_then(ResourceExt::resource_version);
+        self.store(target, wanted).await;
+    }
+
+    async fn store(&mut self, target: Target, wanted: EndpointSlice) {
         // What is there after a write that failed only the cache can tell.
         *self.slices.last(target) = None;
-        wanted.metadata.resource_version = found.as_ref().and_then(ResourceExt::resource_version);
         let api: Api<EndpointSlice> =
             Api::namespaced(self.context.client.clone(), &self.key.namespace);
         self.context.metrics.wrote("EndpointSlice");
+        let name = wanted.name_any();
         match timeout(WRITE_TIMEOUT, put(&api, wanted)).await {
             Ok(Ok(slice)) => {
-                let pods: Vec<&str> = backends.iter().map(|b| b.pod.as_str()).collect();
+                let of = slice.endpoints.iter().filter_map(|e| e.target_ref.as_ref());
+                let pods: Vec<&str> = of.filter_map(|of| of.name.as_deref()).collect();
+                let term = term_of(&slice);
                 info!(set = %self.key, slice = name, ?pods, %term, "endpoints");
                 let at_ms = self.context.now_ms();
                 *self.slices.last(target) = Some(Written { slice, at_ms });
@@ -373,6 +438,42 @@ mod tests {
             scene.guard.write_slices("orders-0", Term(1)).await;
             assert_eq!(scene.endpoints("orders-replicas").unwrap(), left);
         }
+    }
+
+    #[tokio::test]
+    async fn without_a_master_the_addresses_of_pods_that_are_gone_are_dropped_after_a_while() {
+        let mut scene = Scene::new().await;
+        scene.acts();
+        scene.guard.turn().await;
+        let all = ["orders-1", "orders-2"];
+        for service in ["orders", "orders-replicas"] {
+            let name = crate::api::names::endpoint_slice(service);
+            let written = scene.api.requests();
+            let written = written.iter().rfind(|r| r.body["metadata"]["name"] == name);
+            let slice = serde_json::from_value(written.unwrap().body.clone()).unwrap();
+            scene
+                .writers
+                .slices
+                .apply_watcher_event(&Event::Apply(slice));
+        }
+        for (member, phase) in [("orders-1", "Running"), ("orders-2", "Failed")] {
+            let mut pod = testing_pod(member);
+            let address = scene.guard.members[member].address.to_string();
+            let status = serde_json::json!({"phase": phase, "podIPs": [{"ip": address}]});
+            pod.status = serde_json::from_value(status).unwrap();
+            scene.writers.pods.apply_watcher_event(&Event::Apply(pod));
+        }
+        let gone = Event::Delete(testing_pod("orders-0"));
+        scene.writers.pods.apply_watcher_event(&gone);
+        scene.guard.drop_gone().await;
+        scene.later(GONE_AFTER_MS - 1_000);
+        scene.guard.drop_gone().await;
+        assert_eq!(scene.endpoints("orders").unwrap(), ["orders-0"]);
+        assert_eq!(scene.endpoints("orders-replicas").unwrap(), all);
+        scene.later(1_000);
+        scene.guard.drop_gone().await;
+        assert!(scene.endpoints("orders").unwrap().is_empty());
+        assert_eq!(scene.endpoints("orders-replicas").unwrap(), ["orders-1"]);
     }
 
     fn replica() -> proto::State {

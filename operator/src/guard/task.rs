@@ -230,6 +230,9 @@ impl Guard {
             }
             Decision::Elect(_) => {}
         }
+        if !calm && self.context.may_act() {
+            self.drop_gone().await;
+        }
         if !calm && now_ms >= self.asked_ms + ASK_EVERY_MS {
             self.asked_ms = now_ms;
             self.ask_everybody();
@@ -287,11 +290,15 @@ impl Guard {
     /// What a pause does not stop: Kubernetes goes on to replace pods, and one that comes back has another address. Clients
     /// find it by the slices, and it is let in again by the master only. Nothing that was decided changes by this.
     async fn keep_together(&mut self, voters: &VoterSet) {
-        if let Some(Verdict::Serving { master, term }) = self.verdict.clone()
-            && self.context.may_act()
-        {
-            self.write_slices(&master, term).await;
-            self.tell_voters(voters, &master).await;
+        if !self.context.may_act() {
+            return;
+        }
+        match self.verdict.clone() {
+            Some(Verdict::Serving { master, term }) => {
+                self.write_slices(&master, term).await;
+                self.tell_voters(voters, &master).await;
+            }
+            Some(_) | None => self.drop_gone().await,
         }
     }
 
