@@ -25,7 +25,9 @@ use crate::{
         RedisReplicaSet, STATUS_FIELD_MANAGER,
         duration::DurationText,
         names,
-        v1alpha1::{MemberStatus, Reason, RedisReplicaSetStatus},
+        v1alpha1::{
+            MAX_MESSAGE_CHARS, MemberStatus, Reason, RedisReplicaSetStatus, RotationStatus,
+        },
     },
     context::{API_TIMEOUT, Context, SetKey},
     guard::view::{lag_ms, position},
@@ -33,6 +35,7 @@ use crate::{
     status::{
         conditions::{Finding, Truth, merge},
         events::event,
+        length::{CUT_MARK, cut},
     },
 };
 
@@ -129,7 +132,21 @@ fn status(before: &RedisReplicaSetStatus, outcome: &Outcome<'_>) -> RedisReplica
     (rotation.client.next_at, rotation.replication.next_at) = (client, replication);
     let [client, replication] = plan.secrets.messages.clone();
     (rotation.client.message, rotation.replication.message) = (client, replication);
+    fit(&mut after);
     after
+}
+
+/// Cuts what may be too long for its field: one such message, and the API server refuses the whole status.
+fn fit(status: &mut RedisReplicaSetStatus) {
+    let RotationStatus {
+        client,
+        replication,
+    } = &mut status.rotation;
+    let rotations = [&mut client.message, &mut replication.message];
+    let members = status.members.iter_mut().map(|m| &mut m.message);
+    for message in members.chain(rotations).flatten() {
+        *message = cut(message, MAX_MESSAGE_CHARS);
+    }
 }
 
 fn member(observed: &Observed, facts: &MemberFacts) -> MemberStatus {
@@ -240,7 +257,10 @@ async fn events(
     }
     // Told once; while it lasts the condition says so.
     let known = |text: &str| {
-        let tells = |told: &str| told.starts_with(text) || text.starts_with(told);
+        let tells = |told: &str| {
+            let told = told.trim_end_matches(CUT_MARK);
+            told.starts_with(text) || text.starts_with(told)
+        };
         before
             .iter()
             .any(|c| !c.message.is_empty() && tells(&c.message))
@@ -290,3 +310,94 @@ const ON_THE_WAY: [Reason; 5] = [
     Reason::ApplyingConfig,
     Reason::PausedByUser,
 ];
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeSet, sync::Arc};
+
+    use k8s_openapi::api::core::v1::Pod;
+
+    use super::*;
+    use crate::{reconcile::plan::tests::World, status::findings::findings};
+
+    fn status_of(world: &World, plan: &Plan) -> RedisReplicaSetStatus {
+        let observed = &world.observed;
+        let outcome = Outcome {
+            observed,
+            plan: Some(plan),
+            findings: findings(&world.set(), &observed.view, plan, None),
+            done: Vec::new(),
+            failure: None,
+        };
+        status(&RedisReplicaSetStatus::default(), &outcome)
+    }
+
+    /// The lengths that the schema allows, by the name of the field.
+    fn limits(schema: &Value, name: &str, found: &mut BTreeSet<(String, u64)>) {
+        if let Some(max) = schema["maxLength"].as_u64() {
+            found.insert((name.to_owned(), max));
+        }
+        limits_within(schema, name, found);
+    }
+
+    fn limits_within(schema: &Value, name: &str, found: &mut BTreeSet<(String, u64)>) {
+        for (name, property) in schema["properties"].as_object().into_iter().flatten() {
+            limits(property, name, found);
+        }
+        if let Some(items) = schema.get("items") {
+            limits(items, name, found);
+        }
+    }
+
+    #[tokio::test]
+    async fn no_message_is_longer_than_its_field() {
+        let spec = json!({"replicas": 9, "storage": {"size": "1Gi", "storageClassName": "fast"}});
+        let mut world = World::new(&spec, 2);
+        let name = "a-set-whose-name-has-forty-characters-00";
+        world.observed.set.metadata.name = Some(name.to_owned());
+        world.observed.workload_replicas = Some(9);
+        let complaint = format!(
+            "0/90 nodes are available: {}",
+            "unbound immediate PersistentVolumeClaims, 1 node(s) had untolerated taint {käse: 12}, ".repeat(8)
+        );
+        let pod: Pod = serde_json::from_value(json!({"metadata": {"uid": "pod"}, "status": {"conditions": [
+            {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": complaint},
+        ]}}))
+        .unwrap();
+        let pods = (0..9).map(|n| (names::member(name, n), Arc::new(pod.clone())));
+        world.observed.pods = pods.collect();
+        let mut plan = world.plan();
+        plan.secrets.messages = [Some("x".repeat(2000)), Some("y".repeat(1024))];
+        let after = status_of(&world, &plan);
+        let told = after.members.iter().map(|m| m.message.as_ref().unwrap());
+        let told: Vec<&String> = told.collect();
+        assert_eq!(told.len(), 9);
+        let rotation = &after.rotation;
+        let waiting = rotation.client.message.as_ref().unwrap();
+        for message in told.into_iter().chain([waiting]) {
+            assert_eq!(message.chars().count(), MAX_MESSAGE_CHARS);
+            assert!(message.ends_with(CUT_MARK), "{message}");
+        }
+        assert_eq!(rotation.replication.message, Some("y".repeat(1024)));
+        for condition in &after.conditions {
+            assert!(condition.message.chars().count() <= MAX_MESSAGE_CHARS);
+        }
+    }
+
+    #[test]
+    fn the_status_has_no_other_fields_that_a_text_may_be_too_long_for() {
+        let definition = serde_json::to_value(crate::api::crd::redis_replica_set()).unwrap();
+        let schema = &definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
+        let mut found = BTreeSet::new();
+        limits(&schema["properties"]["status"], "status", &mut found);
+        // Durations are short by their form, see `DurationText`.
+        let known = [
+            ("detected", 32),
+            ("lag", 32),
+            ("message", 1024),
+            ("served", 32),
+        ];
+        let known = known.map(|(name, max)| (name.to_owned(), max));
+        assert_eq!(found, BTreeSet::from(known));
+    }
+}

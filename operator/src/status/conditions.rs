@@ -3,10 +3,8 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
-use crate::api::v1alpha1::{ConditionType, Reason};
-
-/// Longest message written, in characters; the API server refuses more than 32768 bytes.
-pub const MAX_MESSAGE_CHARS: usize = 1024;
+use super::length::cut;
+use crate::api::v1alpha1::{ConditionType, MAX_MESSAGE_CHARS, Reason};
 
 /// Whether a condition holds.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -78,7 +76,7 @@ pub fn merge(
                 type_: finding.kind.as_str().to_owned(),
                 status: finding.truth.as_str().to_owned(),
                 reason: finding.reason.as_str().to_owned(),
-                message: finding.message.chars().take(MAX_MESSAGE_CHARS).collect(),
+                message: cut(&finding.message, MAX_MESSAGE_CHARS),
                 observed_generation: generation,
                 last_transition_time: old.map_or(Time(now), |c| c.last_transition_time.clone()),
             }

@@ -2,6 +2,8 @@
 
 use kube::runtime::events::{Event, EventType};
 
+use super::length::cut;
+
 /// Longest note of an event that the API server takes, in characters.
 const MAX_NOTE_CHARS: usize = 900;
 
@@ -12,7 +14,7 @@ pub fn event(type_: EventType, reason: &str, action: &str, note: &str) -> Event 
     Event {
         type_,
         reason: reason.to_owned(),
-        note: Some(note.chars().take(MAX_NOTE_CHARS).collect()),
+        note: Some(cut(note, MAX_NOTE_CHARS)),
         action: action.to_owned(),
         secondary: None,
     }

@@ -28,9 +28,9 @@ pub use placement::{PlacementSpec, SpreadRule};
 pub use pod::PodTemplateSpec;
 pub use services::{MasterServiceSpec, ReplicasServiceSpec, ServiceType, ServicesSpec};
 pub use status::{
-    FailoverReason, FailoverRecord, MAX_FAILOVER_RECORDS, MAX_RELOCATION_NODES, MemberRole,
-    MemberRotation, MemberStatus, PossibleLoss, RedisReplicaSetStatus, RelocationStatus,
-    RotationCause, RotationPhase, RotationState, RotationStatus,
+    FailoverReason, FailoverRecord, MAX_FAILOVER_RECORDS, MAX_MESSAGE_CHARS, MAX_RELOCATION_NODES,
+    MemberRole, MemberRotation, MemberStatus, PossibleLoss, RedisReplicaSetStatus,
+    RelocationStatus, RotationCause, RotationPhase, RotationState, RotationStatus,
 };
 pub use storage::{EphemeralStorage, Retention, StorageSpec};
 

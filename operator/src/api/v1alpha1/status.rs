@@ -13,6 +13,10 @@ use super::{super::duration::DurationText, is_default};
 /// Failovers remembered in the status.
 pub const MAX_FAILOVER_RECORDS: usize = 10;
 
+/// Longest message of the status, in characters: of a member or a rotation the API server takes no longer one. Conditions,
+/// which may be longer, keep to it for those who read them.
+pub const MAX_MESSAGE_CHARS: usize = 1024;
+
 /// Nodes remembered by `relocation`; when there are as many, no member is moved any more.
 pub const MAX_RELOCATION_NODES: usize = 100;
 
@@ -152,7 +156,7 @@ pub struct MemberStatus {
 
     /// Why it is not what it should be: the scheduler's reason of a Pending pod, or the server's last error.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 1024))]
+    #[schemars(length(max = MAX_MESSAGE_CHARS))]
     pub message: Option<String>,
 }
 
@@ -328,7 +332,7 @@ pub struct RotationState {
 
     /// What the rotation waits for.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 1024))]
+    #[schemars(length(max = MAX_MESSAGE_CHARS))]
     pub message: Option<String>,
 }
 
