@@ -14,6 +14,10 @@ pub const MIN_RETRY: Duration = Duration::from_millis(500);
 /// Longest pause after failures.
 pub const MAX_RETRY: Duration = Duration::from_secs(60);
 
+/// What the message of a Forbidden says where the object is refused and not the operator: by a webhook, by a
+/// ValidatingAdmissionPolicy, by a ResourceQuota.
+const REFUSALS: [&str; 3] = ["denied the request", "denied request", "exceeded quota"];
+
 /// What is done to a child object that is not as wanted.
 pub const APPLYING: &str = "applying";
 
@@ -81,9 +85,8 @@ impl Error {
     pub fn is_refusal(&self) -> bool {
         match self {
             Self::Api { doing, source, .. } => {
-                let refused = |code: u16| code == 400 || code == 422;
                 *doing == APPLYING
-                    && matches!(&**source, kube::Error::Api(status) if refused(status.code))
+                    && matches!(&**source, kube::Error::Api(status) if refuses(status.code, &status.message))
             }
             Self::Timeout { .. }
             | Self::NameTaken { .. }
@@ -107,6 +110,76 @@ impl Error {
             Self::Decision(_) => "decision",
             Self::SwitchOver(_) => "switch_over",
             Self::NotActing => "not_acting",
+        }
+    }
+}
+
+/// Whether an answer is about the object. A right that is missing, also a Forbidden, may be given without touching the set.
+fn refuses(code: u16, message: &str) -> bool {
+    match code {
+        400 | 422 => true,
+        403 => REFUSALS.iter().any(|words| message.contains(words)),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_denial_is_a_refusal_and_a_missing_right_is_not() {
+        let cases = [
+            (
+                422,
+                "StatefulSet.apps \"orders\" is invalid: spec: Invalid value",
+                true,
+            ),
+            (
+                400,
+                "admission webhook \"a.example\" denied the request: no",
+                true,
+            ),
+            (
+                403,
+                "admission webhook \"a.example\" denied the request: no",
+                true,
+            ),
+            (
+                403,
+                "statefulsets.apps \"orders\" is forbidden: ValidatingAdmissionPolicy 'p' with binding 'b' denied request: no",
+                true,
+            ),
+            (
+                403,
+                "services \"orders\" is forbidden: exceeded quota: few, requested: services=1, used: services=5, limited: services=5",
+                true,
+            ),
+            (
+                403,
+                "statefulsets.apps \"orders\" is forbidden: User \"system:serviceaccount:redfleet-system:redfleet-operator\" cannot \
+                 patch resource \"statefulsets\" in API group \"apps\" in the namespace \"shop\"",
+                false,
+            ),
+            (409, "the object has been modified", false),
+            (
+                500,
+                "failed calling webhook \"a.example\": connection refused",
+                false,
+            ),
+        ];
+        for (code, message, expected) in cases {
+            let of = |doing| {
+                let status = kube::core::Status::failure(message, "Test").with_code(code);
+                Error::Api {
+                    doing,
+                    kind: "StatefulSet",
+                    name: "orders".to_owned(),
+                    source: Box::new(kube::Error::Api(Box::new(status))),
+                }
+            };
+            assert_eq!(of(APPLYING).is_refusal(), expected, "{code} {message}");
+            assert!(!of("deleting").is_refusal());
         }
     }
 }
