@@ -34,7 +34,7 @@ use crate::{
     rollout::order::Health,
     status::{
         conditions::{Finding, Truth, merge},
-        events::event,
+        events::{action, event},
         length::{CUT_MARK, cut},
     },
 };
@@ -64,7 +64,10 @@ pub async fn report(context: &Context, key: &SetKey, outcome: &Outcome<'_>) -> R
     let set = &outcome.observed.set;
     let before = set.status.clone().unwrap_or_default();
     let after = status(&before, outcome);
-    events(context, set, &before.conditions, &after.conditions, outcome).await;
+    let reference = set.object_ref(&());
+    for event in events(&before.conditions, &after.conditions, outcome) {
+        context.publish(&event, &reference).await;
+    }
     if settled(&before) == settled(&after) {
         return Ok(());
     }
@@ -226,13 +229,7 @@ fn owned(before: &RedisReplicaSetStatus, after: &RedisReplicaSetStatus) -> Value
 }
 
 /// Events for what was done, and for conditions whose truth changed.
-async fn events(
-    context: &Context,
-    set: &RedisReplicaSet,
-    before: &[Condition],
-    after: &[Condition],
-    outcome: &Outcome<'_>,
-) {
+fn events(before: &[Condition], after: &[Condition], outcome: &Outcome<'_>) -> Vec<Event> {
     let mut told: Vec<Event> = outcome.done.iter().filter_map(|p| step_event(p)).collect();
     for condition in after {
         let old = before.iter().find(|c| c.type_ == condition.type_);
@@ -253,7 +250,8 @@ async fn events(
         } else {
             EventType::Normal
         };
-        told.push(event(type_, &condition.reason, "Report", &message));
+        let action = action("Report", &message);
+        told.push(event(type_, &condition.reason, &action, &message));
     }
     // Told once; while it lasts the condition says so.
     let known = |text: &str| {
@@ -267,12 +265,10 @@ async fn events(
     };
     if let Some(error) = outcome.failure.filter(|e| !known(&e.to_string())) {
         let note = error.to_string();
-        told.push(event(EventType::Warning, "Failed", "Reconcile", &note));
+        let action = action("Reconcile", &note);
+        told.push(event(EventType::Warning, "Failed", &action, &note));
     }
-    let reference = set.object_ref(&());
-    for event in told {
-        context.publish(&event, &reference).await;
-    }
+    told
 }
 
 fn step_event(planned: &Planned) -> Option<Event> {
@@ -299,7 +295,8 @@ fn step_event(planned: &Planned) -> Option<Event> {
         | Step::PushConfig { .. }
         | Step::LabelPod { .. } => return None,
     };
-    Some(event(EventType::Normal, reason, "Reconcile", &note))
+    let action = action("Reconcile", &note);
+    Some(event(EventType::Normal, reason, &action, &note))
 }
 
 /// Reasons of a set that is on its way to what its spec asks for: nothing to be warned of.
@@ -330,6 +327,43 @@ mod tests {
             failure: None,
         };
         status(&RedisReplicaSetStatus::default(), &outcome)
+    }
+
+    #[tokio::test]
+    async fn what_is_news_is_an_event_of_its_own() {
+        let world = World::new(&json!({"replicas": 1, "storage": {"ephemeral": {}}}), 2);
+        let replaced = |member: &str, why: &str| Planned {
+            step: Step::DeletePod {
+                member: member.to_owned(),
+                uid: "pod".to_owned(),
+            },
+            why: why.to_owned(),
+        };
+        let steps = [
+            replaced("orders-1", "another image"),
+            replaced("orders-2", "another image"),
+            replaced("orders-2", "other resources"),
+        ];
+        let failure = |member: &str| Error::Disconnected {
+            member: member.to_owned(),
+        };
+        let (first, second) = (failure("orders-1"), failure("orders-2"));
+        let told = |failure| {
+            let outcome = Outcome {
+                observed: &world.observed,
+                plan: None,
+                findings: Vec::new(),
+                done: steps.iter().collect(),
+                failure: Some(failure),
+            };
+            events(&[], &[], &outcome)
+        };
+        // What kube's recorder takes for repetitions has all of these in common.
+        let key = |e: &Event| (e.reason.clone(), e.action.clone());
+        let all: Vec<Event> = [&first, &second].into_iter().flat_map(told).collect();
+        let distinct: BTreeSet<_> = all.iter().map(key).collect();
+        // Three replacements, each told twice, and two failures.
+        assert_eq!((all.len(), distinct.len()), (8, 5));
     }
 
     /// The lengths that the schema allows, by the name of the field.
