@@ -498,3 +498,29 @@ async fn a_paused_set_is_looked_at_and_left_alone() {
     assert!(plan.steps.is_empty(), "{:?}", plan.steps);
     assert_eq!(plan.members.len(), 1);
 }
+
+#[tokio::test]
+async fn a_secret_that_could_not_be_read_is_read_again_and_one_that_is_missing_stalls() {
+    let spec = with("auth", json!({"clientSecretName": "mine"}));
+    let mut world = World::new(&spec, 2);
+    world.observed.credentials = Credentials::Absent(Box::default());
+    for (read, stalled, wakes) in [
+        (ReferencedSecret::Unknown, false, true),
+        (ReferencedSecret::Missing, true, false),
+    ] {
+        world.observed.references.client = read;
+        let plan = world.plan();
+        assert!(plan.steps.is_empty(), "{:?}", plan.steps);
+        assert_eq!(plan.secrets.wake_after.is_some(), wakes);
+        let found = findings(&world.set(), &world.observed.view, &plan, None);
+        let of = |kind| found.iter().find(|f| f.kind == kind);
+        assert_eq!(of(ConditionType::Stalled).is_some(), stalled);
+        let secrets = of(ConditionType::SecretsCurrent).unwrap();
+        assert_eq!(secrets.truth, Truth::False);
+        let message = &secrets.message;
+        assert!(
+            message.starts_with("spec.auth.clientSecretName: Secret mine: it "),
+            "{message}"
+        );
+    }
+}

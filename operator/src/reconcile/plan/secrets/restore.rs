@@ -18,7 +18,7 @@ use super::{
         },
         members::MemberFacts,
     },
-    SecretsPlan, ordinal, problem_of,
+    READ_AGAIN_AFTER, SecretsPlan, ordinal, problem_of,
 };
 use crate::{
     api::{
@@ -27,7 +27,7 @@ use crate::{
     },
     resources::secrets::{Ring, ServerCredentials},
     rotation::credential::Phase,
-    set::{CredentialSource, ValidatedSet},
+    set::{CredentialSource, SecretProblem, ValidatedSet},
 };
 
 /// Whether the status tells of newer passwords than these.
@@ -65,25 +65,46 @@ pub(super) fn plan(
             waiting: vec![why],
             ..SecretsPlan::default()
         },
-        Err(problem) => SecretsPlan {
-            problem: Some(problem),
+        Err(unusable) => without(&unusable),
+    }
+}
+
+/// A Secret of the user's that gives no password, and whose it is.
+struct Unusable<'a> {
+    kind: CredentialKind,
+    secret: &'a str,
+    problem: &'a SecretProblem,
+}
+
+/// The plan while nothing can be stored.
+fn without(unusable: &Unusable<'_>) -> SecretsPlan {
+    let why = problem_of(unusable.kind, unusable.secret, unusable.problem);
+    match unusable.problem {
+        SecretProblem::Missing | SecretProblem::Invalid(_) => SecretsPlan {
+            problem: Some(why),
+            ..SecretsPlan::default()
+        },
+        // Nobody has to correct anything, and no watch tells when it can be read again.
+        SecretProblem::Unknown => SecretsPlan {
+            waiting: vec![why],
+            wake_after: Some(READ_AGAIN_AFTER),
             ..SecretsPlan::default()
         },
     }
 }
 
-fn draft(
-    set: &ValidatedSet,
+fn draft<'a>(
+    set: &'a ValidatedSet,
     status: &RotationStatus,
     members: &[MemberFacts],
     remains: &Remains,
-) -> Result<CredentialsDraft, String> {
+) -> Result<CredentialsDraft, Unusable<'a>> {
     let known = [&remains.remembered, &remains.outdated];
     let known: Vec<&ServerCredentials> = known.into_iter().flatten().map(|c| &**c).collect();
     let told = members.iter().filter_map(|m| m.state.as_ref());
     let told = told.map(|s| s.secret_revision).max().unwrap_or_default();
     let above = revisions_above(status, told);
-    let ring = |kind: CredentialKind, revision: i64| -> Result<RingDraft, String> {
+    let ring = |kind: CredentialKind, revision: i64| -> Result<RingDraft, Unusable<'a>> {
         match whole(kind.recorded(status), known.iter().map(|c| kind.ring(c))) {
             Some(ring) => Ok(ring),
             None => Ok(RingDraft::only(revision, in_use(set, remains, kind)?)),
@@ -115,11 +136,11 @@ fn whole<'a>(
 }
 
 /// The password that is logged in with now, as far as that is known.
-fn in_use(
-    set: &ValidatedSet,
+fn in_use<'a>(
+    set: &'a ValidatedSet,
     remains: &Remains,
     kind: CredentialKind,
-) -> Result<NewPassword, String> {
+) -> Result<NewPassword, Unusable<'a>> {
     let published = match kind {
         CredentialKind::Client => &remains.client,
         CredentialKind::Replication => &remains.replication,
@@ -135,7 +156,11 @@ fn in_use(
         CredentialSource::Referenced {
             secret,
             password: Err(problem),
-        } => Err(problem_of(kind, secret, problem)),
+        } => Err(Unusable {
+            kind,
+            secret,
+            problem,
+        }),
     }
 }
 
