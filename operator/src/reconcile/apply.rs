@@ -45,7 +45,7 @@ use crate::{
     },
     members::remote::Remote,
     resources::{
-        belongs_to,
+        Belonging,
         secrets::{ServerCredentials, read_server_secret, server_secret},
     },
     set::{Password, ValidatedSet},
@@ -180,15 +180,11 @@ impl Applier<'_> {
         match (&newest, found, present) {
             (None, _, None) => {}
             (Some(_), Some(Ok(found)), Some(present)) if found == *present => {}
-            (Some(secret), _, None)
-                if !belongs_to(&secret.metadata, &self.set.name, &self.set.uid) =>
-            {
-                return Err(Error::NameTaken {
-                    kind: "Secret",
-                    name,
-                });
+            (Some(secret), _, None) => {
+                self.is_free("Secret", &name, &secret.metadata)?;
+                return Err(overtaken("the Secret of the servers was made meanwhile"));
             }
-            (Some(_), _, _) | (None, _, Some(_)) => {
+            (_, _, Some(_)) => {
                 return Err(overtaken("the Secret of the servers was changed meanwhile"));
             }
         }
@@ -246,12 +242,8 @@ impl Applier<'_> {
             let found = self
                 .answered("looking up", kind, name, api.get_metadata_opt(name))
                 .await?;
-            let ours = |m: &ObjectMeta| belongs_to(m, &self.set.name, &self.set.uid);
-            if found.is_some_and(|found| !ours(&found.metadata)) {
-                return Err(Error::NameTaken {
-                    kind,
-                    name: name.clone(),
-                });
+            if let Some(found) = found {
+                self.is_free(kind, name, &found.metadata)?;
             }
         }
         self.context.metrics.wrote(kind);
@@ -259,6 +251,16 @@ impl Applier<'_> {
         let patch = Patch::Apply(object);
         let write = api.patch(name, &params, &patch);
         self.answered(APPLYING, kind, name, write).await.map(|_| ())
+    }
+
+    /// Whether an object of a child's name is the set's, to be written.
+    fn is_free(&self, kind: &'static str, name: &str, found: &ObjectMeta) -> Result<(), Error> {
+        let name = name.to_owned();
+        match Belonging::of(found, &self.set.name, &self.set.uid) {
+            Belonging::Ours => Ok(()),
+            Belonging::Leaving => Err(Error::NameNotFree { kind, name }),
+            Belonging::Others => Err(Error::NameTaken { kind, name }),
+        }
     }
 
     async fn push_config(
@@ -547,6 +549,45 @@ mod tests {
             assert_eq!(applied.done.len(), usize::from(pushed));
             assert_eq!(member.calls().contains(&"set credentials"), pushed);
             assert_eq!(api.methods(), ["PATCH"], "no pod is deleted");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_remains_of_a_deleted_set_are_waited_for() {
+        for (owner, stalled) in [("orders", None), ("others", Some(Reason::NameTaken))] {
+            let owner = json!({
+                "apiVersion": "redfleet.dev/v1alpha1", "kind": "RedisReplicaSet", "name": owner, "uid": "gone",
+                "controller": true,
+            });
+            let found = json!({
+                "apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata",
+                "metadata": {"name": "orders", "ownerReferences": [owner]},
+            });
+            let api = testing::Api::start(move |_| (200, found.clone())).await;
+            let (context, _writers) = testing::context(api.client());
+            context
+                .gate
+                .open_until(Instant::now() + Duration::from_secs(60));
+            let (operator, _news) = Operator::new(context);
+            let world = World::new(&json!({"storage": {"size": "1Gi"}}), 2);
+            let missing = Child {
+                kind: "Service",
+                name: "orders".to_owned(),
+                object: json!({"metadata": {"name": "orders"}}),
+                change: Change::Missing,
+            };
+            let steps = [planned(Step::Apply(Box::new(missing)))];
+            let key = SetKey {
+                namespace: "shop".to_owned(),
+                name: "orders".to_owned(),
+            };
+            let set = world.set();
+            let applied = apply(&operator, &key, &set, &world.observed, &steps).await;
+            let failure = told(&applied.failure.unwrap());
+            let found = findings(&set, &View::default(), &world.plan(), Some(&failure));
+            let reason = |kind| found.iter().find(|f| f.kind == kind).map(|f| f.reason);
+            assert_eq!(reason(ConditionType::Stalled), stalled, "{failure:?}");
+            assert_eq!(api.methods(), ["GET"], "nothing is written");
         }
     }
 }

@@ -54,6 +54,14 @@ pub enum Error {
         /// Its name.
         name: String,
     },
+    /// An object with the name of a child is about to go.
+    #[error("waiting for {kind} {name} to go, which is being deleted or left of a deleted set")]
+    NameNotFree {
+        /// Its kind.
+        kind: &'static str,
+        /// Its name.
+        name: String,
+    },
     /// A member did not do what it was told.
     #[error("{member}: {source}")]
     Member {
@@ -90,6 +98,7 @@ impl Error {
             }
             Self::Timeout { .. }
             | Self::NameTaken { .. }
+            | Self::NameNotFree { .. }
             | Self::Member { .. }
             | Self::Disconnected { .. }
             | Self::Decision(_)
@@ -105,6 +114,7 @@ impl Error {
             Self::Api { .. } => "api",
             Self::Timeout { .. } => "timeout",
             Self::NameTaken { .. } => "name_taken",
+            Self::NameNotFree { .. } => "name_not_free",
             Self::Member { .. } => "member",
             Self::Disconnected { .. } => "disconnected",
             Self::Decision(_) => "decision",

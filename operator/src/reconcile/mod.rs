@@ -83,6 +83,7 @@ fn told(error: &Error) -> Failure {
         }
         Error::Api { .. }
         | Error::Timeout { .. }
+        | Error::NameNotFree { .. }
         | Error::Member { .. }
         | Error::Disconnected { .. }
         | Error::Decision(_)

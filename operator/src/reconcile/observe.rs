@@ -28,7 +28,7 @@ use crate::{
     failover::switchover::{Failures, Pause},
     guard::view::View,
     resources::{
-        belongs_to,
+        Belonging,
         secrets::{DamagedSecret, ServerCredentials, read_published, read_server_secret},
     },
     set::Password,
@@ -351,8 +351,8 @@ impl Secrets<'_> {
         let problem = match timeout(API_TIMEOUT, api.get_opt(name)).await {
             Ok(Ok(found)) => {
                 let uid = self.set.metadata.uid.as_deref().unwrap_or_default();
-                let ours = |s: &Secret| belongs_to(&s.metadata, &self.key.name, uid);
-                return Ok(found.filter(ours));
+                let belonging = |s: &Secret| Belonging::of(&s.metadata, &self.key.name, uid);
+                return Ok(found.filter(|s| belonging(s) == Belonging::Ours));
             }
             Ok(Err(error)) => error.to_string(),
             Err(_) => "no answer of the API server".to_owned(),

@@ -25,10 +25,14 @@ use k8s_openapi::{
         networking::v1::NetworkPolicy,
         policy::v1::PodDisruptionBudget,
     },
-    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+    apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
 };
+use kube::Resource;
 
-use crate::{api::names, set::ValidatedSet};
+use crate::{
+    api::{RedisReplicaSet, names},
+    set::ValidatedSet,
+};
 
 /// The objects of a set that follow from its spec alone; Secrets and EndpointSlices also depend on what
 /// happened and have builders of their own.
@@ -84,16 +88,39 @@ fn non_empty<T: Default + PartialEq>(value: T) -> Option<T> {
     (value != T::default()).then_some(value)
 }
 
-/// Whether an object belongs to the set of this name and UID: it is owned by it, or it has no owner who
-/// controls it and says so by its label, as a copy does that somebody restored.
-#[must_use]
-pub fn belongs_to(object: &ObjectMeta, set: &str, uid: &str) -> bool {
-    let mut owners = object.owner_references.iter().flatten();
-    let label = object.labels.as_ref().and_then(|l| l.get(names::SET_LABEL));
-    match owners.find(|owner| owner.controller == Some(true)) {
-        Some(controller) => controller.uid == uid,
-        None => label.map(String::as_str) == Some(set),
+/// Whose an object is that has the name of a child.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Belonging {
+    /// The set's: it is owned by it, or it has no owner who controls it and says so by its label, as a copy does that somebody
+    /// restored.
+    Ours,
+    /// Nobody's soon: it is being deleted, or left of a set of this name that is gone, so that the garbage collector takes it.
+    Leaving,
+    /// Somebody else's.
+    Others,
+}
+
+impl Belonging {
+    /// By the metadata of the object, for the set of this name and UID.
+    #[must_use]
+    pub fn of(object: &ObjectMeta, set: &str, uid: &str) -> Self {
+        let mut owners = object.owner_references.iter().flatten();
+        let label = object.labels.as_ref().and_then(|l| l.get(names::SET_LABEL));
+        let predecessor =
+            |owner: &OwnerReference| is_a_set(owner) && owner.name == set && owner.uid != uid;
+        match owners.find(|owner| owner.controller == Some(true)) {
+            Some(controller) if controller.uid == uid => Self::Ours,
+            None if label.map(String::as_str) == Some(set) => Self::Ours,
+            Some(controller) if predecessor(controller) => Self::Leaving,
+            Some(_) | None if object.deletion_timestamp.is_some() => Self::Leaving,
+            Some(_) | None => Self::Others,
+        }
     }
+}
+
+fn is_a_set(owner: &OwnerReference) -> bool {
+    let group = owner.api_version.split_once('/').map(|(group, _)| group);
+    owner.kind == RedisReplicaSet::kind(&()) && group == Some(&*RedisReplicaSet::group(&()))
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 use std::net::IpAddr;
 
-use k8s_openapi::{ByteString, api::core::v1::Secret};
+use jiff::Timestamp;
+use k8s_openapi::{ByteString, api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::Time};
 use proptest::prelude::*;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -190,19 +191,38 @@ fn a_member_starts_with_every_password_that_counts() {
 fn an_object_belongs_to_the_set_that_controls_it_or_that_it_names() {
     let set = smallest();
     let mut secret = secrets::server_secret(&set, &credentials());
-    let belongs = |secret: &Secret| belongs_to(&secret.metadata, &set.name, &set.uid);
-    assert!(belongs(&secret));
+    let whose = |secret: &Secret| Belonging::of(&secret.metadata, &set.name, &set.uid);
+    assert_eq!(whose(&secret), Belonging::Ours);
     let labels = secret.metadata.labels.take();
-    assert!(belongs(&secret), "only its labels are lost");
+    assert_eq!(whose(&secret), Belonging::Ours, "only its labels are lost");
     secret.metadata.owner_references = None;
-    assert!(!belongs(&secret), "a stranger of that name");
+    assert_eq!(whose(&secret), Belonging::Others, "a stranger of that name");
     secret.metadata.labels = labels;
-    assert!(belongs(&secret), "a copy that was restored");
+    assert_eq!(whose(&secret), Belonging::Ours, "a copy that was restored");
     let mut owner = set.owner.clone();
     owner.uid = "other".to_owned();
     owner.controller = Some(true);
-    secret.metadata.owner_references = Some(vec![owner]);
-    assert!(!belongs(&secret), "it belongs to another set");
+    let mut owned = |change: fn(&mut OwnerReference)| {
+        let mut owner = owner.clone();
+        change(&mut owner);
+        secret.metadata.owner_references = Some(vec![owner]);
+        whose(&secret)
+    };
+    assert_eq!(
+        owned(|_| ()),
+        Belonging::Leaving,
+        "left of a set of that name"
+    );
+    let others: [fn(&mut OwnerReference); 3] = [
+        |owner| owner.name = "another".to_owned(),
+        |owner| owner.kind = "StatefulSet".to_owned(),
+        |owner| owner.api_version = "example.com/v1".to_owned(),
+    ];
+    for change in others {
+        assert_eq!(owned(change), Belonging::Others);
+    }
+    secret.metadata.deletion_timestamp = Some(Time(Timestamp::UNIX_EPOCH));
+    assert_eq!(whose(&secret), Belonging::Leaving, "it is being deleted");
 }
 
 #[test]
