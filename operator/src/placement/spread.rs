@@ -65,7 +65,7 @@ pub enum Violation {
         /// How many an even spread over all domains would put there.
         fair_share: usize,
     },
-    /// The member has no place.
+    /// The scheduler finds no place for the member; not found by [`assess`], which is told of no pods.
     Unplaced {
         /// The member.
         member: String,
@@ -104,7 +104,7 @@ impl Violation {
     }
 }
 
-/// All violations, in the order of the constraints, then of domains and members.
+/// All violations among members that have a place, in the order of the constraints, then of domains and members.
 ///
 /// The fair share of a domain is counted over every domain that has a candidate, usable or not (a
 /// drained zone does not make its neighbours' crowding acceptable, it explains it), or a member.
@@ -114,17 +114,8 @@ pub fn assess(
     members: &[Located],
     nodes: &[Candidate],
 ) -> Vec<Violation> {
-    let mut found: Vec<Violation> = members
-        .iter()
-        .filter(|m| m.labels.is_none())
-        .map(|m| Violation::Unplaced {
-            member: m.member.clone(),
-        })
-        .collect();
-    for constraint in constraints {
-        found.extend(assess_one(constraint, members, nodes));
-    }
-    found
+    let of = |constraint| assess_one(constraint, members, nodes);
+    constraints.iter().flat_map(of).collect()
 }
 
 fn assess_one(constraint: &Constraint, members: &[Located], nodes: &[Candidate]) -> Vec<Violation> {
@@ -266,15 +257,10 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_member_without_a_node_is_unplaced_not_misplaced() {
+    fn a_member_without_a_node_is_not_misplaced() {
         let members = [at("m-0", Some("a")), at("m-1", None)];
         let found = assess(&by_zone(), &members, &nodes(&["a", "b"], &[]));
-        assert_eq!(
-            found,
-            vec![Violation::Unplaced {
-                member: "m-1".into()
-            }]
-        );
+        assert_eq!(found, []);
     }
 
     #[test]

@@ -14,6 +14,7 @@ use super::{
     },
     change::delete,
     members::MemberFacts,
+    trouble::unschedulable,
 };
 use crate::{
     api::v1alpha1::{FailoverReason, MAX_RELOCATION_NODES, RelocationStatus},
@@ -38,7 +39,17 @@ pub fn violations(
     members: &[MemberFacts],
 ) -> Vec<Violation> {
     let places: Vec<Located> = members.iter().map(|m| located(observed, &m.name)).collect();
-    assess(&set.spread, &places, &candidates(set, observed))
+    let misplaced = assess(&set.spread, &places, &candidates(set, observed));
+    // A pod that is missing, or that nobody has looked at yet, says nothing about places.
+    let unplaced = |m: &&MemberFacts| {
+        let pod = observed.pods.get(&m.name);
+        pod.is_some_and(|pod| unschedulable(pod).is_some())
+    };
+    let unplaced = members.iter().filter(unplaced);
+    let unplaced = unplaced.map(|m| Violation::Unplaced {
+        member: m.name.clone(),
+    });
+    unplaced.chain(misplaced).collect()
 }
 
 /// The nodes that take members of the set, now or in better times.
@@ -79,7 +90,8 @@ pub fn steps(
         .status
         .as_ref()
         .and_then(|s| s.relocation.as_ref());
-    if record.is_some() && !violations.iter().any(concerns_moves) {
+    let located = members.iter().all(|m| observed.node_of(&m.name).is_some());
+    if record.is_some() && located && !violations.iter().any(concerns_moves) {
         let step = Step::RecordRelocation(None);
         let why = "the members are spread as asked".to_owned();
         return vec![Planned { step, why }];

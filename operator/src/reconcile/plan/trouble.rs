@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use control::proto;
-use k8s_openapi::api::core::v1::{ContainerStatus, PersistentVolumeClaim, Pod};
+use k8s_openapi::api::core::v1::{ContainerStatus, PersistentVolumeClaim, Pod, PodCondition};
 
 use crate::{
     api::names,
@@ -41,16 +41,18 @@ impl Stake {
     }
 }
 
+/// What the scheduler says about a pod that it finds no place for.
+#[must_use]
+pub fn unschedulable(pod: &Pod) -> Option<&PodCondition> {
+    let conditions = pod.status.as_ref()?.conditions.as_ref()?;
+    let refused = |c: &&PodCondition| c.type_ == "PodScheduled" && c.status == "False";
+    conditions.iter().find(refused)
+}
+
 /// Why a pod does not run, if it does not.
 #[must_use]
 pub fn trouble(set: &ValidatedSet, pod: &Pod, stake: Stake) -> Option<String> {
-    let status = pod.status.as_ref()?;
-    let unscheduled = status
-        .conditions
-        .iter()
-        .flatten()
-        .find(|c| c.type_ == "PodScheduled" && c.status == "False");
-    if let Some(condition) = unscheduled {
+    if let Some(condition) = unschedulable(pod) {
         let reason = condition.reason.as_deref().unwrap_or("Unscheduled");
         let message = condition.message.as_deref().unwrap_or_default();
         let told = format!("{reason}: {message}");
@@ -59,6 +61,7 @@ pub fn trouble(set: &ValidatedSet, pod: &Pod, stake: Stake) -> Option<String> {
             None => told,
         });
     }
+    let status = pod.status.as_ref()?;
     let server = status
         .container_statuses
         .iter()

@@ -180,3 +180,35 @@ async fn a_record_that_is_full_ends_the_moving() {
     world.put("orders-2", "n2", "second-2");
     assert_eq!(world.moves(), Vec::<String>::new());
 }
+
+#[tokio::test]
+async fn a_pod_that_is_missing_is_not_unschedulable() {
+    let nodes = vec![plain("n1"), plain("n2"), plain("n3")];
+    let spec = three(&json!({}));
+    let mut world = World::of_three(&spec, ["n1", "n2", "n3"], nodes);
+    world.answer(&[]);
+    let found = |world: &World| {
+        let plan = world.plan();
+        let found = findings(&world.set(), &world.observed.view, &plan, None);
+        let mut found = found.into_iter();
+        let placement = found.find(|f| f.kind == ConditionType::PlacementSatisfied);
+        let placement = placement.unwrap();
+        (placement.truth, placement.reason)
+    };
+    let satisfied = (Truth::True, ReadyReason::Spread);
+    assert_eq!(found(&world), satisfied);
+    let mut pod = world.observed.pods.remove("orders-2").unwrap();
+    world.observed.view.members.remove("orders-2");
+    assert_eq!(found(&world), satisfied, "the pod is being replaced");
+    Arc::make_mut(&mut pod).spec.as_mut().unwrap().node_name = None;
+    world
+        .observed
+        .pods
+        .insert("orders-2".into(), Arc::clone(&pod));
+    assert_eq!(found(&world), satisfied, "the scheduler comes to it");
+    let refused = json!({"conditions": [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}]});
+    Arc::make_mut(&mut pod).status = Some(serde_json::from_value(refused).unwrap());
+    world.observed.pods.insert("orders-2".into(), pod);
+    let unschedulable = (Truth::False, ReadyReason::Unschedulable);
+    assert_eq!(found(&world), unschedulable);
+}
