@@ -150,7 +150,7 @@ impl Operator {
             self.guards.look_at(&self.context, &key, &self.news);
             self.queue.push(key);
         } else {
-            self.guards.forget(&key);
+            self.guards.forget(&self.context, &key);
             self.notes
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)

@@ -218,6 +218,7 @@ mod tests {
     use super::*;
     use crate::{
         context::{SetKey, WatchedSet},
+        telemetry::metrics::{FailoverLabel, SetLabel},
         testing,
     };
 
@@ -266,7 +267,26 @@ mod tests {
         operator.caches_are_full();
         assert_eq!(operator.queue.drain(), [key("going"), key("old")]);
 
+        let metrics = &operator.context.metrics;
+        for name in ["old", "going"] {
+            let (namespace, name) = ("shop".to_owned(), name.to_owned());
+            let set = SetLabel { namespace, name };
+            metrics.outage_seconds.get_or_create(&set).set(0.5);
+            for reason in ["NodeLost", "Rollout"] {
+                let SetLabel { namespace, name } = set.clone();
+                let reason = reason.to_owned();
+                let label = FailoverLabel {
+                    namespace,
+                    name,
+                    reason,
+                };
+                metrics.failovers.get_or_create(&label).inc();
+            }
+        }
         hear(listed(&["old", "new"]));
+        let text = metrics.encode();
+        assert_eq!(text.matches("name=\"old\"").count(), 3, "{text}");
+        assert!(!text.contains("name=\"going\""), "{text}");
         assert_eq!(operator.queue.drain(), [key("new"), key("old")]);
         assert_eq!(operator.guards.known(), [key("new"), key("old")]);
     }

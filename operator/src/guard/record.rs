@@ -30,9 +30,10 @@ use crate::{
             RedisReplicaSetStatus,
         },
     },
+    context::SetKey,
     failover::decide::Call,
     status::events::event,
-    telemetry::metrics::{FailoverLabel, SetLabel},
+    telemetry::metrics::{FailoverLabel, Metrics, SetLabel},
 };
 
 /// Pause between two attempts to record the same change: each may hold the guard up for a second.
@@ -208,7 +209,7 @@ impl Guard {
     fn count(&self, record: &FailoverRecord) {
         let metrics = &self.context.metrics;
         let (namespace, name) = (self.key.namespace.clone(), self.key.name.clone());
-        let reason = format!("{:?}", record.reason);
+        let reason = word(record.reason);
         let label = FailoverLabel {
             namespace: namespace.clone(),
             name: name.clone(),
@@ -223,6 +224,20 @@ impl Guard {
                 .set(served.as_secs_f64());
         }
     }
+}
+
+/// Shows the changes of a set that is gone no more.
+pub(super) fn forget(metrics: &Metrics, key: &SetKey) {
+    let label = SetLabel {
+        namespace: key.namespace.clone(),
+        name: key.name.clone(),
+    };
+    metrics.forget(&label, FailoverReason::ALL.map(word));
+}
+
+/// The reason as in the status.
+fn word(reason: FailoverReason) -> String {
+    format!("{reason:?}")
 }
 
 impl Change {

@@ -14,6 +14,7 @@ use tokio::{
 
 use super::{
     handover::{NotSwitched, SwitchOver},
+    record,
     task::Guard,
     view::View,
 };
@@ -79,12 +80,13 @@ impl Guards {
         );
     }
 
-    /// Stops guarding a set that is gone.
-    pub fn forget(&self, key: &SetKey) {
+    /// Stops guarding a set that is gone, and showing its figures.
+    pub fn forget(&self, context: &Context, key: &SetKey) {
         self.handles
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .remove(key);
+        record::forget(&context.metrics, key);
     }
 
     /// The sets that are guarded.

@@ -139,6 +139,18 @@ impl Metrics {
         self.reconcile_seconds.observe(took.as_secs_f64());
     }
 
+    /// Shows a set that is gone no more. `reasons` are all that its master may have changed for.
+    pub fn forget(&self, set: &SetLabel, reasons: impl IntoIterator<Item = String>) {
+        self.outage_seconds.remove(set);
+        for reason in reasons {
+            self.failovers.remove(&FailoverLabel {
+                namespace: set.namespace.clone(),
+                name: set.name.clone(),
+                reason,
+            });
+        }
+    }
+
     /// Everything in the text format of OpenMetrics.
     #[must_use]
     pub fn encode(&self) -> String {

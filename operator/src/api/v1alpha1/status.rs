@@ -275,6 +275,22 @@ pub enum FailoverReason {
     Unrecorded,
 }
 
+impl FailoverReason {
+    /// All of them.
+    pub const ALL: [Self; 10] = [
+        Self::Bootstrap,
+        Self::ProcessLost,
+        Self::PodDeleted,
+        Self::NodeLost,
+        Self::Unresponsive,
+        Self::Rollout,
+        Self::ScaleDown,
+        Self::Placement,
+        Self::StrandedMember,
+        Self::Unrecorded,
+    ];
+}
+
 /// Rotation of the credentials.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -379,4 +395,23 @@ pub struct MemberRotation {
     /// it confirmed one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub applied: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn all_reasons_are_those_of_the_schema() {
+        let schema = serde_json::to_value(schemars::schema_for!(FailoverReason)).unwrap();
+        let words = schema["oneOf"].as_array().unwrap().iter();
+        let words: BTreeSet<&str> = words.map(|w| w["const"].as_str().unwrap()).collect();
+        let all: Vec<String> = FailoverReason::ALL.map(|r| format!("{r:?}")).into();
+        assert_eq!(
+            all.iter().map(String::as_str).collect::<BTreeSet<_>>(),
+            words
+        );
+    }
 }
