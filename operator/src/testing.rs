@@ -36,6 +36,8 @@ pub struct Request {
     pub method: String,
     /// Path without the query.
     pub path: String,
+    /// The query, as it came.
+    pub query: String,
     /// JSON, or null.
     pub body: Value,
 }
@@ -57,6 +59,7 @@ impl Api {
             let request = Request {
                 method: method.to_string(),
                 path: uri.path().to_owned(),
+                query: uri.query().unwrap_or_default().to_owned(),
                 body: serde_json::from_slice(&body).unwrap_or_default(),
             };
             let (code, body) = answer(&request);

@@ -50,9 +50,12 @@ pub async fn reconcile(operator: &Operator, key: &SetKey) -> Result<Duration, Er
     };
     let (view, notes) = (operator.guards.view(key), operator.notes_of(key));
     let observed = observe::observe(context, key, set, view, notes).await;
-    if let Some(remembered) = observed.remembered() {
-        operator.notes(key, |notes| notes.credentials = Some(remembered));
-    }
+    operator.notes(key, |notes| {
+        notes.waits.clone_from(&observed.waits);
+        if let Some(remembered) = observed.remembered() {
+            notes.credentials = Some(remembered);
+        }
+    });
     let defaults = &context.settings.defaults;
     let set = match validate::validate(&observed.set, &observed.references, defaults) {
         Ok(set) => set,

@@ -2,15 +2,23 @@
 //!
 //! Called first. Reads caches and the guard's view; the Secrets that users refer to, which no cache
 //! holds, are asked for by name, and so is what a cache lacks and the operator would otherwise make:
-//! the caches see objects with our labels only, and those may be lost. An answer that could not be
+//! the caches see objects with our labels only, and those may be lost. Events are read of what takes too long. An answer that could not be
 //! had is `Unknown`, and nothing destructive follows from it.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
+use futures::future::join_all;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Node, PersistentVolume, PersistentVolumeClaim, Pod, Secret};
+use k8s_openapi::api::{
+    core::v1::{Node, PersistentVolume, PersistentVolumeClaim, Pod, Secret},
+    events::v1::Event,
+};
 use kube::{
     Api, Resource, ResourceExt,
+    api::ListParams,
     runtime::reflector::{Lookup, ObjectRef, Store},
 };
 use serde::Serialize;
@@ -18,7 +26,10 @@ use serde_json::Value;
 use tokio::time::timeout;
 
 use super::{
-    plan::secrets::restore::is_outdated,
+    plan::{
+        secrets::restore::is_outdated,
+        waits::{Wait, waits},
+    },
     step::CredentialKind,
     validate::{ReferencedSecret, References},
 };
@@ -33,6 +44,10 @@ use crate::{
     },
     set::Password,
 };
+
+/// Events read about one object. Kubernetes keeps them for an hour and its components count repetitions instead of repeating
+/// them, so there are a few dozen at most.
+const MAX_EVENTS: u32 = 200;
 
 /// Everything a plan is made from.
 #[derive(Clone, Debug)]
@@ -61,6 +76,8 @@ pub struct Observed {
     pub config_answers: BTreeMap<String, ConfigAnswer>,
     /// What switchovers that failed mean for the next one.
     pub switchovers: Pause,
+    /// Members whose pods do not come to be, and why.
+    pub waits: BTreeMap<String, Wait>,
     /// The wall clock.
     pub now: Timestamp,
 }
@@ -135,6 +152,8 @@ pub struct Notes {
     pub config_answers: BTreeMap<String, ConfigAnswer>,
     /// Switchovers that failed.
     pub switchovers: Failures,
+    /// Members whose pods did not come to be.
+    pub waits: BTreeMap<String, Wait>,
 }
 
 /// Credentials that this process saw.
@@ -189,6 +208,7 @@ pub async fn observe(
         view,
         config_answers: notes.config_answers,
         switchovers: notes.switchovers.pause(context.now_ms()),
+        waits: notes.waits,
         now: context.wall(),
         set,
     };
@@ -206,7 +226,50 @@ pub async fn observe(
             &mut observed,
         );
     }
+    if let Some(uid) = workload.and_then(|w| w.metadata.uid.clone()) {
+        observe_waits(context, key, &uid, &mut observed).await;
+    }
     observed
+}
+
+/// Notes who waits for a pod of the StatefulSet with this UID, or for its container, and hears what the events say of those who
+/// wait for too long.
+async fn observe_waits(context: &Context, key: &SetKey, workload: &str, observed: &mut Observed) {
+    let members = 0..observed.workload_replicas.unwrap_or_default();
+    let members = members.map(|ordinal| names::member(&key.name, ordinal));
+    let members = members.map(|name| {
+        let pod = observed.pods.get(&name).map(Arc::as_ref);
+        (name, pod)
+    });
+    let now = observed.now;
+    let mut waits = waits(&observed.waits, members, workload, now);
+    let asking = waits.values().filter(|wait| wait.asks(now));
+    let asked: BTreeSet<String> = asking.map(|wait| wait.regarding.clone()).collect();
+    let answers = asked.iter().map(|uid| events(context, key, uid));
+    let answers = join_all(answers).await;
+    for (uid, events) in asked.iter().zip(answers) {
+        let asking = |wait: &Wait| wait.regarding == *uid && wait.asks(now);
+        for (member, wait) in waits.iter_mut().filter(|(_, wait)| asking(wait)) {
+            wait.hear(member, events.as_deref(), now);
+        }
+    }
+    observed.waits = waits;
+}
+
+/// The events about the object with this UID.
+async fn events(context: &Context, key: &SetKey, uid: &str) -> Option<Vec<Event>> {
+    let api: Api<Event> = Api::namespaced(context.client.clone(), &key.namespace);
+    let about = ListParams::default()
+        .fields(&format!("regarding.uid={uid}"))
+        .limit(MAX_EVENTS);
+    match timeout(API_TIMEOUT, api.list(&about)).await {
+        Ok(Ok(events)) => Some(events.items),
+        Ok(Err(error)) => {
+            tracing::warn!(set = %key, uid, %error, "events not read");
+            None
+        }
+        Err(_) => None,
+    }
 }
 
 fn observe_member(context: &Context, key: &SetKey, member: String, observed: &mut Observed) {
@@ -409,5 +472,63 @@ impl Observed {
     pub fn node_of(&self, member: &str) -> Option<&Arc<Node>> {
         let name = self.pods.get(member)?.spec.as_ref()?.node_name.as_ref()?;
         self.nodes.get(name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::SignedDuration;
+    use serde_json::json;
+
+    use super::*;
+    use crate::{reconcile::plan::tests::World, testing};
+
+    #[tokio::test]
+    async fn events_are_read_when_a_pod_is_missing_for_too_long_and_at_no_other_time() {
+        let refused = json!({
+            "metadata": {"name": "e"}, "type": "Warning", "reason": "FailedCreate", "eventTime": null,
+            "note": "create Pod orders-1 in StatefulSet orders failed error: no",
+        });
+        let answer = json!({"apiVersion": "events.k8s.io/v1", "kind": "EventList", "metadata": {}, "items": [refused]});
+        let api = testing::Api::start(move |_| (200, answer.clone())).await;
+        let (context, _writers) = testing::context(api.client());
+        let key = SetKey {
+            namespace: "shop".to_owned(),
+            name: "orders".to_owned(),
+        };
+        let spec = json!({"replicas": 3, "storage": {"ephemeral": {}}});
+        let mut observed = World::new(&spec, 2).observed;
+        // The pod of `orders-0` has a node's answer, those of the others are missing.
+        let running = json!({"containerStatuses": [{
+            "name": "server", "image": "", "imageID": "", "ready": true, "restartCount": 0, "state": {"running": {}},
+        }]});
+        let pod = observed.pods.get_mut("orders-0").unwrap();
+        Arc::make_mut(pod).status = Some(serde_json::from_value(running).unwrap());
+        observed.workload_replicas = Some(3);
+        let mut look = async |seconds: i64| {
+            observed.now += SignedDuration::from_secs(seconds);
+            observe_waits(&context, &key, "workload-uid", &mut observed).await;
+            let told = observed.waits.iter();
+            let told =
+                told.filter_map(|(name, wait)| Some((name.clone(), wait.complaint.clone()?)));
+            let told: Vec<(String, String)> = told.collect();
+            (told, api.requests().len())
+        };
+        assert_eq!(look(0).await, (vec![], 0));
+        assert_eq!(look(29).await, (vec![], 0), "it may take a while");
+        let complaint = "FailedCreate: create Pod orders-1 in StatefulSet orders failed error: no";
+        let told: Vec<(String, String)> = ["orders-1", "orders-2"]
+            .map(|name| (name.to_owned(), complaint.to_owned()))
+            .into();
+        assert_eq!(look(1).await, (told.clone(), 1), "once for both");
+        assert_eq!(look(1).await, (told.clone(), 1), "it is known");
+        assert_eq!(look(29).await, (told, 2), "it may have changed");
+        let request = &api.requests()[0];
+        assert_eq!(
+            request.path,
+            "/apis/events.k8s.io/v1/namespaces/shop/events"
+        );
+        let about = "fieldSelector=regarding.uid%3Dworkload-uid&limit=200";
+        assert!(request.query.contains(about), "{}", request.query);
     }
 }

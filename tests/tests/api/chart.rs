@@ -7,13 +7,14 @@ use std::path::Path;
 
 use anyhow::{Context, bail, ensure};
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
-use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
+use k8s_openapi::api::core::v1::{ConfigMap, Event as OldEvent, Pod, Secret};
+use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::api::rbac::v1::{
     ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding, Subject,
 };
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::Resource;
-use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams};
+use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use kube::{Client, Resource};
 use redfleet_operator::api::v1alpha1::RedisReplicaSet;
 use redfleet_tests::apiserver::{ApiServer, repository};
 use redfleet_tests::replicaset::MINUTE;
@@ -273,8 +274,8 @@ const RIGHTS: [(&str, &str, &str); 17] = [
     ("/persistentvolumes", "list watch", "the same"),
     (
         "events.k8s.io/events",
-        "create patch",
-        "what happened, for kubectl describe",
+        "list create patch",
+        "what happened, for kubectl describe, and why a pod does not come to be",
     ),
     (
         "coordination.k8s.io/leases in redfleet-system",
@@ -408,6 +409,8 @@ async fn the_operator_may_do_what_it_must_and_nothing_else() -> anyhow::Result<(
         .await
         .context("listing Secrets")?;
 
+    events_of_one_object(&server, client.clone()).await?;
+
     let spec = json!({"spec": {"replicas": 1}});
     refused(
         "writing a spec",
@@ -434,6 +437,29 @@ async fn the_operator_may_do_what_it_must_and_nothing_else() -> anyhow::Result<(
         "reading definitions",
         definitions.list(&ListParams::default()).await,
     )?;
+    Ok(())
+}
+
+/// A pod that does not come to be is explained by what Kubernetes' components say, in the old form of events.
+async fn events_of_one_object(server: &ApiServer, operator: Client) -> anyhow::Result<()> {
+    let told: Api<OldEvent> = Api::namespaced(server.client().await?, "default");
+    for uid in ["uid-1", "uid-2"] {
+        let event = json!({
+            "metadata": {"name": uid},
+            "involvedObject": {"apiVersion": "apps/v1", "kind": "StatefulSet", "name": "orders", "namespace": "default", "uid": uid},
+            "type": "Warning", "reason": "FailedCreate", "message": uid, "lastTimestamp": "2026-01-01T00:00:00Z",
+        });
+        told.create(&PostParams::default(), &serde_json::from_value(event)?)
+            .await?;
+    }
+    let events: Api<Event> = Api::namespaced(operator, "default");
+    let one = ListParams::default()
+        .fields("regarding.uid=uid-1")
+        .limit(200);
+    let found = events.list(&one).await.context("listing events")?.items;
+    let notes: Vec<_> = found.iter().map(|e| e.note.as_deref()).collect();
+    ensure!(notes == [Some("uid-1")], "{notes:?}");
+    ensure!(found[0].deprecated_last_timestamp.is_some(), "{found:?}");
     Ok(())
 }
 

@@ -154,7 +154,8 @@ pub struct MemberStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
 
-    /// Why it is not what it should be: the scheduler's reason of a Pending pod, or the server's last error.
+    /// Why it is not what it should be: the scheduler's reason of a Pending pod, Kubernetes' reason of one that is not made or not
+    /// started, or the server's last error.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = MAX_MESSAGE_CHARS))]
     pub message: Option<String>,

@@ -107,8 +107,14 @@ fn fact(set: &ValidatedSet, observed: &Observed, name: String) -> MemberFacts {
         let state = state.as_ref().filter(|_| bootstrapped)?;
         data_of_another_set(set, &name, state)
     };
+    // Whoever answers waits for nothing, whatever the kubelet has not told yet.
+    let complaint = || {
+        let wait = observed.waits.get(&name).filter(|_| state.is_none())?;
+        wait.complaint.clone()
+    };
     let trouble = pod
         .and_then(|pod| trouble(set, pod, Stake::of(observed.claims.values())))
+        .or_else(complaint)
         .or_else(stranger);
     let voter = status.is_some_and(|s| s.voters.contains(&name));
     let health = health(pod, state.as_deref(), duty, voter, trouble.as_deref());

@@ -8,8 +8,8 @@
 //! before placement, because each leaves less to do for the next. While anything is unknown about
 //! a member, no such step is planned.
 //!
-//! Reading order: `members` (facts in the words of the pure modules), `secrets`, `configuration`, `change`,
-//! `relocation`.
+//! Reading order: `members` (facts in the words of the pure modules; why a pod does not run is in `trouble` and `waits`),
+//! `secrets`, `configuration`, `change`, `relocation`.
 
 pub mod change;
 pub mod configuration;
@@ -17,6 +17,7 @@ pub mod members;
 pub mod relocation;
 pub mod secrets;
 pub mod trouble;
+pub mod waits;
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -95,10 +96,15 @@ pub fn plan(set: &ValidatedSet, observed: &Observed) -> Plan {
         steps,
         members,
         voters: voters.unwrap_or_else(|| set.member_names()),
-        wake_after: [secrets.wake_after, change.wake_after, unheard(&config)]
-            .into_iter()
-            .flatten()
-            .min(),
+        wake_after: [
+            secrets.wake_after,
+            change.wake_after,
+            unheard(&config),
+            waits::wake_after(&observed.waits, observed.now),
+        ]
+        .into_iter()
+        .flatten()
+        .min(),
         secrets,
         scaling: change.scaling,
         rollout: change.rollout,

@@ -90,6 +90,7 @@ impl World {
             view: View::default(),
             config_answers: BTreeMap::new(),
             switchovers: Pause::default(),
+            waits: BTreeMap::new(),
             now: second(0),
         };
         let rotation = RotationState {

@@ -61,12 +61,7 @@ pub fn trouble(set: &ValidatedSet, pod: &Pod, stake: Stake) -> Option<String> {
             None => told,
         });
     }
-    let status = pod.status.as_ref()?;
-    let server = status
-        .container_statuses
-        .iter()
-        .flatten()
-        .find(|c| c.name == names::SERVER_CONTAINER)?;
+    let server = server_of(pod)?;
     let waiting = server.state.as_ref()?.waiting.as_ref()?;
     let reason = waiting.reason.as_deref().unwrap_or_default();
     if STARTING.contains(&reason) {
@@ -74,6 +69,24 @@ pub fn trouble(set: &ValidatedSet, pod: &Pod, stake: Stake) -> Option<String> {
     }
     let words = last_words(server).or_else(|| waiting.message.clone());
     Some(format!("{reason}: {}", words.unwrap_or_default()))
+}
+
+/// Whether a pod is on a node, and its server has not been started nor has the kubelet said why.
+#[must_use]
+pub fn is_being_started(pod: &Pod) -> bool {
+    let has_node = pod.spec.as_ref().is_some_and(|s| s.node_name.is_some());
+    let Some(server) = server_of(pod) else {
+        return has_node;
+    };
+    let waiting = server.state.as_ref().and_then(|s| s.waiting.as_ref());
+    let reason = waiting.and_then(|w| w.reason.as_deref());
+    has_node && reason.is_some_and(|reason| STARTING.contains(&reason))
+}
+
+fn server_of(pod: &Pod) -> Option<&ContainerStatus> {
+    let containers = pod.status.as_ref()?.container_statuses.as_ref()?;
+    let server = |c: &&ContainerStatus| c.name == names::SERVER_CONTAINER;
+    containers.iter().find(server)
 }
 
 /// What to do about a member whose volume holds data of another set, though this one has its own.

@@ -273,6 +273,7 @@ impl Cluster {
             view: self.view(),
             config_answers: BTreeMap::new(),
             switchovers: Pause::default(),
+            waits: BTreeMap::new(),
             now: self.now,
         }
     }
