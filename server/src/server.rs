@@ -498,10 +498,13 @@ fn load(engine: &Engine, file: DumpFile) -> Result<(), LoadError> {
     let loading = &engine.shared.loading;
     let dataset = file.load(&limits, checksums, sink, |bytes| loading.advance(bytes))?;
     let keys = dataset.keyspace.len();
+    let stream_db = dataset.stream_db().unwrap_or_else(|error| {
+        tracing::warn!(%error, "the stream cannot go on behind the dataset: a replica asks for a full copy");
+        None
+    });
     let mut state = engine.lock();
     state.keyspace.replace_data(dataset.keyspace);
     if let (Some(id), Some(offset)) = (dataset.facts.id, dataset.facts.offset) {
-        let stream_db = dataset.facts.stream_db;
         state.core.replication.restore(id, offset, stream_db);
     }
     loading.end();

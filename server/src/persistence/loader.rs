@@ -57,6 +57,25 @@ pub enum ExpiredKeys {
     LeaveOut,
 }
 
+impl Dataset {
+    /// Database that the stream goes on in behind the snapshot; refused where it is one that this server does not have.
+    pub fn stream_db(&self) -> Result<Option<u32>, RdbError> {
+        match self.facts.stream_db {
+            Some(db) if db >= self.keyspace.databases() => {
+                Err(no_such_database(db, self.keyspace.databases()))
+            }
+            stream_db => Ok(stream_db),
+        }
+    }
+}
+
+/// The refusal of a database beyond the `have` that there are.
+fn no_such_database(db: u32, have: u32) -> RdbError {
+    RdbError::Refused(format!(
+        "it uses database {db}, but 'databases' allows {have}; raise 'databases'"
+    ))
+}
+
 /// Collects entries. Made by whoever loads; see [`DatasetSink::finish`].
 pub struct DatasetSink {
     keyspace: Keyspace,
@@ -95,10 +114,7 @@ impl DatasetSink {
 impl Sink for DatasetSink {
     fn select_db(&mut self, db: u32) -> Result<(), RdbError> {
         if db >= self.keyspace.databases() {
-            let have = self.keyspace.databases();
-            return Err(RdbError::Refused(format!(
-                "it uses database {db}, but 'databases' allows {have}; raise 'databases'"
-            )));
+            return Err(no_such_database(db, self.keyspace.databases()));
         }
         self.db = db;
         Ok(())

@@ -124,12 +124,13 @@ fn begin(outputs: &mut Outputs<'_>, replicas: Vec<Waiting>) -> Option<Begun> {
         }
     }
     let history = state.core.replication.history().clone();
-    let header = header(&state.keyspace, &state.core);
     let keys = state.keyspace.len() as u64;
     outputs.dirty_at_begin = state.core.stats.dirty;
     for waiting in replicas {
         place(&mut state.core, outputs, &history, waiting);
     }
+    // After the places: for them a master selects its database anew.
+    let header = header(&state.keyspace, &state.core);
     drop(state);
     Some(Begun {
         history,
@@ -173,7 +174,8 @@ fn header(keyspace: &Keyspace, core: &Core) -> Vec<u8> {
     let used = i64::try_from(keyspace.memory().stats().allocated).unwrap_or(i64::MAX);
     encode::aux("used-mem", &resp::format_i64(used), &mut out);
     let replication = &core.replication;
-    if replication.backlog().is_some() {
+    // Not a place from which nobody could go on.
+    if replication.backlog().is_some() && replication.can_continue() {
         let history = replication.history();
         let db = i64::from(replication.stream_db().unwrap_or(0));
         let offset = i64::try_from(history.offset).unwrap_or(i64::MAX);

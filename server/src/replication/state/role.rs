@@ -71,7 +71,8 @@ impl Replication {
     }
 
     /// A dataset was loaded at the start that belongs to this place of a history. A master goes on
-    /// under a new id and serves those who know the old one; a replica asks to continue.
+    /// under a new id and serves those who know the old one; a replica asks to continue, unless the database is unknown that
+    /// the stream goes on in: it asks for a full copy.
     pub fn restore(&mut self, id: ReplId, offset: u64, stream_db: Option<u32>) {
         self.replace_history(History {
             id,
@@ -83,7 +84,12 @@ impl Replication {
                 let id = self.make_id();
                 self.history.shift(id);
             }
-            Role::Replica(_) => self.stream_db = stream_db,
+            Role::Replica(_) => {
+                self.stream_db = stream_db;
+                if stream_db.is_none() {
+                    self.continuable = Continuable::No;
+                }
+            }
         }
     }
 

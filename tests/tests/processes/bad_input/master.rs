@@ -291,6 +291,18 @@ const IN_THE_TRANSFER: &[Case] = &[
         },
     ),
     (
+        "goes on in a database that is not here",
+        "it uses database 20, but 'databases' allows 16; raise 'databases'",
+        |peer| {
+            let snapshot = snapshot(b"\xfa\x0erepl-stream-db\x0220\0\x03key\x05value");
+            peer.announce_full_sync()?;
+            peer.send(format!("${}\r\n", snapshot.len()))?;
+            peer.send(snapshot)?;
+            peer.send(encode(&["SET", "k", "v"]))?;
+            peer.hold()
+        },
+    ),
+    (
         "is from the future",
         "cannot load RDB version REDIS0099",
         |peer| {

@@ -250,6 +250,35 @@ fn a_restarted_master_and_a_restarted_replica_continue() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Its stream goes on in a database that it does not have any more, which it cannot do; the data do not need it.
+#[test]
+fn a_replica_restarted_with_fewer_databases_asks_for_a_full_copy() -> anyhow::Result<()> {
+    let master = Server::start(Program::Redfleet, &["--databases", "32"])?;
+    let more = ["--databases", "32", "--save", "900 1"];
+    let mut replica = Server::replica_of(Program::Redfleet, &master, &more)?;
+    let mut client = master.client()?;
+    for command in ["SET here 1", "SELECT 20", "SET far 1", "DEL far"] {
+        client.run(command)?;
+    }
+    caught_up(&master, &replica)?;
+    assert!(replica.terminate()?, "{}", replica.log());
+    let folder = replica.folder().display().to_string();
+    let less = ["--databases", "16", "--dir", &folder];
+    let replica = Server::replica_of(Program::Redfleet, &master, &less)?;
+    caught_up(&master, &replica)?;
+    assert_eq!(counter(&master, "sync_full")?, 2, "{}", replica.log());
+    client.run("SELECT 3")?;
+    client.run("SET near 1")?;
+    caught_up(&master, &replica)?;
+    assert_eq!(replica.client()?.text("DBSIZE")?, "1");
+    client.run("SELECT 20")?;
+    client.run("SET far 2")?;
+    replica.client()?.until("INFO replication", |text| {
+        text.contains("SELECT cannot be applied")
+    })?;
+    Ok(())
+}
+
 #[test]
 fn saved_files_load_in_redis_and_back() -> anyhow::Result<()> {
     let mut ours = Server::start(Program::Redfleet, &["--save", "3600 1"])?;

@@ -44,6 +44,7 @@ impl Link {
         tracing::info!(bytes, "the master sends a snapshot (full synchronization)");
         self.note_sync(target, bytes.unwrap_or(0))?;
         let dataset = self.receive(target, wire, framing)?;
+        let stream_db = dataset.stream_db()?;
         let history = match position {
             Some(Position { id, offset }) => History {
                 id,
@@ -58,10 +59,7 @@ impl Link {
         self.locked(target, |state| {
             state.keyspace.replace_data(dataset.keyspace);
             state.core.replication.replace_history(history);
-            state
-                .core
-                .replication
-                .set_stream_db(dataset.facts.stream_db);
+            state.core.replication.set_stream_db(stream_db);
             state.core.saving.owed = Owed::Yes;
             state.finish_batch();
         })?;
