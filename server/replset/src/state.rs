@@ -84,7 +84,7 @@ impl History {
 }
 
 /// What the engine holds: data of the stream `replid` up to `offset`. `replid` is `None` when there
-/// is no dataset at all (never loaded, never synced).
+/// is no dataset at all (never loaded, never synced), or one that is no prefix of any stream: a transaction failed halfway.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DataPosition {
     /// The stream whose prefix the dataset is.
@@ -129,8 +129,8 @@ pub enum Tail {
     /// It does.
     #[default]
     Whole,
-    /// A process of it ended without saving, and the member has not caught up with a master since:
-    /// it holds what was saved last.
+    /// A process of it ended without saving, or a transaction of its master failed halfway, and the member has not caught
+    /// up with a master since: it holds what was saved last, or what is no prefix of the stream.
     MayBeCut,
 }
 

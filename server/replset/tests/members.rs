@@ -9,8 +9,9 @@
 mod scene;
 
 use replset::{
-    Bootstrapped, DataPosition, Election, Generation, Handover, Input, Intent, MasterLink, Member,
-    NotObeyed, Offset, Output, ReplId, Reply, RoleKind, Serve, Term, Timing, Vote, VoterSet,
+    Bootstrapped, DataPosition, Election, Generation, Handover, Input, Intent, Loss, MasterLink,
+    Member, NotObeyed, Offset, Output, ReplId, Reply, RoleKind, Serve, Tail, Term, Timing, Vote,
+    VoterSet,
 };
 
 use scene::{Set, boot, name};
@@ -411,6 +412,26 @@ fn data_of_another_set_obey_nobody_until_an_heir_claims_them() {
     assert!(set.nodes[0].member.position() > held, "with its data");
     let fleets = set.nodes.iter().map(|node| node.disk.fleet.to_string());
     assert_eq!(fleets.collect::<Vec<_>>(), ["g", "g", "g"]);
+}
+
+#[test]
+fn a_member_whose_data_are_torn_leads_only_before_those_who_have_less() {
+    let mut set = Set::of(3);
+    set.write(0, 100);
+    set.pass(200);
+    set.nodes[0].up = false;
+    set.nodes[1].data = DataPosition::default();
+    set.nodes[2].data.offset.0 -= 50;
+    set.pass(900);
+    assert_eq!(set.nodes[1].disk.tail, Tail::MayBeCut);
+    let promotion = set.elect(Intent::Unplanned, Bootstrapped::Yes).unwrap();
+    assert_eq!(promotion.winner.name, name(2), "it holds a whole prefix");
+    assert_eq!(promotion.loss, Loss::Possible);
+    set.pass(promotion.promote.defer_ms + 200);
+    assert_eq!(set.serving(), vec![2]);
+    assert_eq!(set.nodes[1].disk.tail, Tail::Whole, "it got a full copy");
+    let position = set.nodes[2].member.position();
+    assert_eq!(set.nodes[1].member.position(), position);
 }
 
 #[test]

@@ -82,6 +82,10 @@ impl EnginePort {
     }
 
     fn position_in(&self, state: &State) -> DataPosition {
+        if state.core.replication.is_torn() {
+            // The member knows that it had data: it says that their end may be missing.
+            return DataPosition::default();
+        }
         let history = state.core.replication.history();
         let ours = ReplId::parse(history.id.as_str()).ok();
         // A fresh process has an id of its own before it has any data; only an id with a term in it

@@ -62,6 +62,8 @@ struct Unit {
 enum Continuable {
     No,
     Yes,
+    /// The data are of no place of any history: a part of what our master did as one is in them.
+    Torn,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -276,6 +278,11 @@ impl Replication {
     /// and was never recorded is known to nobody.
     pub fn can_continue(&self) -> bool {
         self.continuable == Continuable::Yes
+    }
+
+    /// Whether the data are of no place of any history ([`Replication::leave_history`]).
+    pub fn is_torn(&self) -> bool {
+        self.continuable == Continuable::Torn
     }
 
     /// Where a planned change of master stands.

@@ -427,24 +427,27 @@ impl Member {
 
     /// Takes the engine's position in; the state on disk follows when a new term is held.
     fn progress(&mut self, data: DataPosition) -> Vec<Output> {
-        let held_more = self.absorb(data);
-        if self.mend_tail() || held_more {
+        let changed = self.absorb(data);
+        if self.mend_tail() || changed {
             vec![self.persist()]
         } else {
             Vec::new()
         }
     }
 
-    /// Whether the history held changed.
+    /// Whether what is on disk changed: the history held, or its tail.
     fn absorb(&mut self, data: DataPosition) -> bool {
         self.data = data;
         if matches!(self.role, Role::Master(_)) {
             return false;
         }
+        let had_data = !self.state.blank;
+        if had_data && !self.state.history.is_empty() && self.data.replid.is_none() {
+            return self.note_torn();
+        }
         let Some(history) = self.history_held() else {
             return false;
         };
-        let had_data = !self.state.blank;
         if had_data && history == self.state.history {
             return false;
         }
@@ -453,10 +456,18 @@ impl Member {
         true
     }
 
+    /// Its data are no prefix of a stream any more: of its term it can be sure of nothing, so whoever holds more is chosen before
+    /// it. Whether that is news.
+    fn note_torn(&mut self) -> bool {
+        let is_news = self.state.tail == Tail::Whole;
+        self.state.tail = Tail::MayBeCut;
+        is_news
+    }
+
     /// A follower that holds as much as its master had when it was heard first lacks nothing any more
     /// that it acknowledged in a former process: the master had all of that before. Whether that is news.
     fn mend_tail(&mut self) -> bool {
-        if self.state.tail == Tail::Whole {
+        if self.state.tail == Tail::Whole || self.data.replid.is_none() {
             return false;
         }
         let (Some(following), Some(target)) = (self.following(), self.catch_up_to) else {

@@ -131,6 +131,18 @@ impl Replication {
         }
     }
 
+    /// What the master did as one was done here in part, so the data are of no place of its history. Until a full copy puts
+    /// another in place they have one that nobody knows: nobody goes on with them as they are, neither from another master,
+    /// nor after a restart from a snapshot, nor as our replica after a promotion.
+    pub fn leave_history(&mut self) {
+        let id = self.make_id();
+        self.replace_history(History {
+            offset: self.history.offset,
+            ..History::new(id)
+        });
+        self.continuable = Continuable::Torn;
+    }
+
     /// A full synchronization, or a load at start, put another history in place.
     pub fn replace_history(&mut self, history: History) {
         self.backlog = Some(Backlog::new(history.offset, self.backlog_limit));
@@ -143,8 +155,11 @@ impl Replication {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::config::Config;
+    use super::{super::SyncDecision, *};
+    use crate::{
+        command::effects::{Failover, PsyncRequest},
+        config::Config,
+    };
 
     #[test]
     fn a_link_that_logs_in_anew_is_down_since_then() {
@@ -159,6 +174,33 @@ mod tests {
             assert_eq!(following.link, LinkState::Connect);
             assert_eq!(following.down_since_ms, Some(since_ms));
         }
+    }
+
+    #[test]
+    fn nobody_goes_on_with_a_part_of_a_transaction() {
+        let known = ReplId::from_random([7; 20]);
+        let mut replication = Replication::new(1, &Config::default());
+        replication.follow("master".to_owned(), 6379, 1_000);
+        replication.replace_history(History {
+            offset: 100,
+            ..History::new(known)
+        });
+        assert!(replication.can_continue() && !replication.is_torn());
+        replication.leave_history();
+        replication.follow("other".to_owned(), 6379, 2_000);
+        assert!(!replication.can_continue() && replication.is_torn());
+        replication.promote(None);
+        let sibling = PsyncRequest::Continue {
+            replid: known.as_str().into(),
+            offset: 101,
+            failover: Failover::No,
+        };
+        assert_eq!(replication.decide(&sibling), SyncDecision::Full);
+        assert_eq!(replication.offset(), 100);
+        assert!(!replication.is_torn(), "what it has counts now");
+        replication.leave_history();
+        replication.replace_history(History::new(known));
+        assert!(replication.can_continue(), "a full copy mends it");
     }
 
     #[test]

@@ -1,13 +1,19 @@
 //! What a master sends to its replicas: after thousands of random writes of every kind, alone and in transactions, with
 //! chance in them and with times, two kinds of replica hold what the master holds, deadlines included.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    io,
+    sync::mpsc::{Sender, channel},
+    time::Duration,
+};
 
 use anyhow::{Context, Result, ensure};
 use redfleet_tests::{
-    client::{Client, as_text},
+    client::{Client, as_text, encode},
     dataset::digest,
     diff::{Grammar, Random},
+    fake_master::{FakeMaster, ID, snapshot},
     servers::{Program, Server, eventually},
 };
 use redis::Value;
@@ -431,6 +437,57 @@ fn a_replica_stops_before_what_it_cannot_apply() -> Result<()> {
     ensure!(r.text("GET before")? == "1", "the old data are gone");
     m.run("DEL orders")?;
     equal(&master, &replica)
+}
+
+/// A master that does as it is asked, and then sends a transaction of which our replica can apply the first half. It tells what
+/// it was asked for: a history, or `?` for a full copy.
+fn half_applied(asked: Sender<String>) -> Result<FakeMaster> {
+    FakeMaster::start(move |peer| {
+        let history = peer.until("PSYNC")?.swap_remove(1);
+        if history == "?" {
+            let empty = snapshot(b"");
+            peer.send(format!("+FULLRESYNC {ID} 1000\r\n${}\r\n", empty.len()))?;
+            peer.send(empty)?;
+        } else {
+            peer.send("+CONTINUE\r\n")?;
+        }
+        asked.send(history).map_err(io::Error::other)?;
+        peer.send(encode(&["MULTI"]))?;
+        peer.send(encode(&["INCR", "a"]))?;
+        peer.send(encode(&["SET", "k", "v", "IFEQ", "x"]))?;
+        peer.send(encode(&["EXEC"]))?;
+        peer.hold()
+    })
+}
+
+/// Half of a transaction is in the data: neither another master of the history nor one after a restart may begin it again.
+#[test]
+fn a_transaction_that_was_applied_in_part_is_not_applied_again() -> Result<()> {
+    let (sender, asked) = channel();
+    let (first, other) = (half_applied(sender.clone())?, half_applied(sender)?);
+    let address = format!("127.0.0.1 {}", first.port);
+    let options = ["--replicaof", &address, "--save", "900 1"];
+    let mut replica = Server::start(Program::Redfleet, &options)?;
+    let half = "EXEC cannot be applied here: ERR syntax error";
+    ensure!(asked.recv_timeout(DEADLINE)? == "?");
+    stopped_by(&replica, half)?;
+    let follow = format!("REPLICAOF 127.0.0.1 {}", other.port);
+    replica.client()?.run(&follow)?;
+    ensure!(
+        asked.recv_timeout(DEADLINE)? == "?",
+        "another master: {}",
+        replica.log()
+    );
+    stopped_by(&replica, half)?;
+    ensure!(replica.client()?.text("GET a")? == "1");
+    ensure!(replica.terminate()?, "{}", replica.log());
+    replica.restart()?;
+    ensure!(
+        asked.recv_timeout(DEADLINE)? == "?",
+        "after a restart: {}",
+        replica.log()
+    );
+    Ok(())
 }
 
 /// Data that are another already show when a command fails that did not fail there.

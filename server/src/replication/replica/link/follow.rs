@@ -2,7 +2,7 @@
 //!
 //! Invariant: what a command of the master did there it does here, or the link ends before it. A command that fails
 //! here is not counted as applied: offset and data stay those of one moment of the master, and the next attempt asks
-//! for a full copy. Only a transaction that fails halfway leaves a part of itself behind.
+//! for a full copy. Only a transaction that fails halfway leaves a part of itself behind: the data leave the history.
 
 use std::{io, time::Duration};
 
@@ -180,10 +180,14 @@ impl Applier {
         self.replies.clear();
         // Counted, not read from the reply: in a transaction's reply errors are somewhere in the middle.
         let errors = state.core.stats.error_replies;
+        let changes = state.core.stats.dirty;
         let _verdict = state.execute(&mut self.session, args, &mut self.replies, Origin::Master);
         if state.core.stats.error_replies == errors {
             Ok(())
         } else {
+            if state.core.stats.dirty != changes {
+                state.core.replication.leave_history();
+            }
             Err(unapplied(args.get(0).unwrap_or_default(), &self.replies))
         }
     }
