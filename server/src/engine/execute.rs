@@ -4,7 +4,7 @@ use resp::{Args, ReplyWriter};
 
 use super::{State, admit::Refusal, clock};
 use crate::command::{
-    CommandError, Context,
+    CommandError, Context, Flags,
     effects::Next,
     session::{Session, Switch, TransactionState},
     table::{self, CommandEntry},
@@ -98,6 +98,10 @@ impl State {
             // Its stream is passed on as it is. Save points count what it changed, too.
             Origin::Master => self.core.stats.dirty += self.effects.dirty(),
             Origin::Client | Origin::Internal => self.propagate(session, args),
+        }
+        if entry.spec.flags.contains(Flags::ADMIN) {
+            // It may have changed the role; what follows in the same batch or transaction must know.
+            self.refresh_context();
         }
         match self.effects.continues() {
             true => Verdict::Done,

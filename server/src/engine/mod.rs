@@ -273,8 +273,13 @@ impl State {
         self.now_us = clock::unix_us();
         self.now_ms = self.now_us / 1000;
         self.replies_need = RepliesNeed::Nothing;
-        self.keyspace
-            .set_context(self.now_ms, self.core.replication.expiry_rule());
+        self.refresh_context();
+    }
+
+    /// Lets lookups follow the role and the pauses as they are now.
+    fn refresh_context(&mut self) {
+        let rule = self.core.replication.expiry_rule();
+        self.keyspace.set_context(self.now_ms, rule);
     }
 
     /// Ends a batch: wakes whoever ships the replication stream.

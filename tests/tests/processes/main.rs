@@ -29,6 +29,7 @@ mod managed_roles;
 mod replication {
     mod announced;
     mod credentials;
+    mod expiry;
     mod guide;
     mod info_fields;
     mod late;
