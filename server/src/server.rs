@@ -322,8 +322,10 @@ impl Running {
 
     /// Saves what there is when nothing comes any more.
     async fn save_at_the_end(&self, request: ShutdownRequest) -> Result<Ended, StartError> {
-        if let Some(managed) = &self.managed {
-            managed.freeze().await;
+        match &self.managed {
+            Some(managed) => managed.freeze().await,
+            // What replicas get beyond the snapshot would cost them a full copy.
+            None => self.engine.lock().core.replication.hold_stream(),
         }
         if let Err(error) = snapshot::save(&self.engine).await {
             match request.failed_save {
@@ -354,7 +356,12 @@ impl Running {
             () = std::future::ready(()) => {}
         }
         *shared.shutdown_request.lock() = None;
-        self.engine.lock().core.release_clients(Purpose::Shutdown);
+        let mut state = self.engine.lock();
+        if self.managed.is_none() {
+            state.core.replication.release_stream();
+        }
+        state.core.release_clients(Purpose::Shutdown);
+        drop(state);
         shared.shutdown_called_off.notify_waiters();
     }
 

@@ -2,7 +2,7 @@
 //!
 //! Each command removes a bounded number of keys; what is still too much then is removed by later commands and by the
 //! periodic work, and the command runs, as in Redis. Only a master evicts, and not
-//! while it hands over; replicas follow its DELs.
+//! while writes are paused; replicas follow its DELs.
 
 use super::State;
 use crate::{
@@ -118,8 +118,8 @@ impl State {
         let Some(rule) = eviction_rule(&self.core.config.memory) else {
             return Room::None;
         };
-        if self.core.replication.expiry_rule() != ExpiryRule::Delete {
-            // A handover: nothing may enter the stream, and writes are held back anyway.
+        if self.core.expiry_rule() != ExpiryRule::Delete {
+            // A handover or a pause: nothing may enter the stream, and writes are held back anyway.
             return Room::Soon;
         }
         let (mut removed, mut searches) = (0, 0);

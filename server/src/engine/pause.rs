@@ -5,8 +5,8 @@
 //! and by connections that wait. What is in force is the strongest of all pauses. Wakes nobody:
 //! [`Core::hold_clients`] and [`Core::release_clients`] do.
 
-use super::Core;
-use crate::command::host::PauseKind;
+use super::{Core, clock};
+use crate::{command::host::PauseKind, keyspace::ExpiryRule};
 
 /// Why clients are paused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,6 +82,21 @@ impl Core {
     pub fn hold_clients(&mut self, purpose: Purpose, kind: PauseKind, until_ms: i64) {
         self.pauses.begin(purpose, Pause { kind, until_ms });
         self.shared.unpaused.notify_waiters();
+    }
+
+    /// Whether writes are held back, by whatever pause.
+    pub fn holds_writes(&mut self) -> bool {
+        self.pauses.in_force(clock::monotonic_ms).is_some()
+    }
+
+    /// What a lookup does with an expired key. While writes are held back nothing is removed, as in Redis: whoever paused them
+    /// waits for a stream that stands still.
+    pub fn expiry_rule(&mut self) -> ExpiryRule {
+        if self.holds_writes() {
+            ExpiryRule::Hide
+        } else {
+            self.replication.expiry_rule()
+        }
     }
 
     /// Ends the pause of a purpose; clients that no other pause holds go on.
