@@ -1,5 +1,7 @@
 //! Replicas: how they are answered, who they are, and what of the stream they still need.
 
+use std::sync::atomic::Ordering;
+
 use super::{
     Backlog, Continuable, Continuation, Fresh, Held, PsyncRequest, ReplId, Replica, ReplicaState,
     Replication, Role, SyncDecision,
@@ -17,7 +19,9 @@ impl Replication {
         if most_waiting > 0 {
             self.drop_slow_replicas(most_waiting);
         }
+        let end = self.history.offset;
         for replica in &self.replicas {
+            replica.show_waiting(end);
             replica.wake.notify_one();
         }
         // A replica that waits for a snapshot has no position yet.
@@ -34,9 +38,8 @@ impl Replication {
     fn drop_slow_replicas(&mut self, most_waiting: u64) {
         let end = self.history.offset;
         self.replicas.retain(|replica| {
-            let waiting = end.saturating_sub(replica.position);
-            // One that waits for a snapshot has no position yet.
-            if replica.state == ReplicaState::WaitSnapshot || waiting <= most_waiting {
+            let waiting = replica.waiting(end);
+            if waiting <= most_waiting {
                 return true;
             }
             let address = &*replica.handle.address;
@@ -121,3 +124,61 @@ impl Replication {
         }
     }
 }
+
+impl Replica {
+    /// Bytes of a stream that ends at `end` which it was not sent yet.
+    fn waiting(&self, end: u64) -> u64 {
+        match self.state {
+            // It has no position yet.
+            ReplicaState::WaitSnapshot => 0,
+            ReplicaState::SendBulk | ReplicaState::Online => end.saturating_sub(self.position),
+        }
+    }
+
+    /// Shows them where the soft limit is judged. Its sender does so, too, but not while it waits for a socket that takes
+    /// nothing, nor before the snapshot is sent.
+    fn show_waiting(&self, end: u64) {
+        let waiting = self.waiting(end) as usize;
+        self.handle.output_bytes.store(waiting, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tokio::sync::Notify;
+
+    use super::*;
+    use crate::{config::Config, engine::clients::Registry};
+
+    /// A master with a replica in each state, which is to be sent all but the first 10 bytes of the stream.
+    fn with_replicas(states: &[ReplicaState]) -> Replication {
+        let clients = Registry::default();
+        let mut replication = Replication::new(1, &Config::default());
+        replication.ensure_backlog();
+        for &state in states {
+            replication.attach(Replica {
+                handle: clients.register(Arc::from("a"), Arc::from("b"), 0),
+                ip: String::new(),
+                port: 0,
+                state,
+                position: 10,
+                acked: 0,
+                acked_ms: 0,
+                wake: Arc::new(Notify::new()),
+            });
+        }
+        replication.append_raw(&[b'x'; 30]);
+        replication
+    }
+
+    #[test]
+    fn what_waits_for_a_replica_is_shown_while_its_sender_waits_for_the_socket() {
+        use ReplicaState::{Online, SendBulk, WaitSnapshot};
+        let mut replication = with_replicas(&[WaitSnapshot, SendBulk, Online]);
+        replication.wake_senders(0);
+        let replicas = replication.replicas().iter();
+        let shown = replicas.map(|replica| replica.handle.output_bytes.load(Ordering::Relaxed));
+        assert_eq!(shown.collect::<Vec<_>>(), [0, 20, 20]);
+    }}

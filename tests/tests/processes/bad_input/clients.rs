@@ -11,9 +11,10 @@ use anyhow::Context;
 use redfleet_tests::{
     client::{Client, encode},
     ports::free_port,
-    servers::{Program, Server},
+    servers::{Program, Server, eventually},
 };
 
+const DEADLINE: Duration = Duration::from_secs(30);
 /// Connections of one attack.
 const CONNECTIONS: usize = 200;
 /// What one connection that has not logged in may cost: ten arguments of 16 kB and their headers, doubled by the
@@ -354,4 +355,37 @@ fn a_hostile_replica_is_closed_and_costs_no_memory() -> anyhow::Result<()> {
     );
     drop(replica);
     alive(&mut server, "")
+}
+
+/// One that says that it lives and takes nothing: without a hard limit it is closed when the soft one was exceeded for long
+/// enough, and what waits for it is told meanwhile.
+#[test]
+fn a_replica_that_takes_nothing_is_closed_at_the_soft_limit() -> anyhow::Result<()> {
+    let limits = ["--client-output-buffer-limit", "replica 0 16mb 2"];
+    let server = Server::start(
+        Program::Redfleet,
+        &[&limits[..], &["--repl-backlog-size", "1mb"]].concat(),
+    )?;
+    let mut client = server.client()?;
+    let mut replica = server.client()?;
+    replica.send_raw(&encode(&["PSYNC", "?", "-1"]))?;
+    assert_eq!(replica.read_past_newlines(11)?, b"+FULLRESYNC");
+    client.until("INFO replication", |info| info.contains("state=online"))?;
+    let value = "x".repeat(1 << 20);
+    for _ in 0..64 {
+        client.call(&["SET", "big", &value])?;
+    }
+    let listed = client.text("CLIENT LIST TYPE replica")?;
+    let waiting = listed
+        .split_once("omem=")
+        .and_then(|(_, rest)| rest.split_once(' '))
+        .map(|(omem, _)| omem.parse::<u64>());
+    let waiting = waiting.context("no omem")??;
+    assert!(waiting > 32 << 20, "{listed}");
+    eventually("the replica to be closed", DEADLINE, || {
+        // It says so until it is closed.
+        let _closed = replica.send_raw(b"\n");
+        let info = client.text("INFO replication")?;
+        Ok(info.contains("connected_slaves:0").then_some(()))
+    })
 }
