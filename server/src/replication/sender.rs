@@ -4,11 +4,7 @@
 //! One task for each replica, on the I/O thread that accepted its connection. It copies from the
 //! shared backlog under short locks and never holds one while it writes.
 
-use std::{
-    io,
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::{io, sync::Arc, time::Duration};
 
 use resp::{Limits, Parsed, RequestParser};
 use tokio::{
@@ -17,7 +13,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use super::state::{Replica, ReplicaState, SyncDecision};
+use super::state::{NoMore, Replica, ReplicaState, SyncDecision};
 use crate::{
     REDIS_VERSION,
     command::{
@@ -72,6 +68,15 @@ enum LinkError {
     Snapshot(#[from] snapshot::SnapshotError),
     #[error("this server is a replica without a link to its own master")]
     NoMasterLink,
+}
+
+impl From<NoMore> for LinkError {
+    fn from(reason: NoMore) -> Self {
+        match reason {
+            NoMore::Closed => LinkError::Closed,
+            NoMore::StreamGone => LinkError::StreamGone,
+        }
+    }
 }
 
 /// Serves a replica until its link ends.
@@ -359,7 +364,6 @@ impl Sender {
         let mut bytes = Vec::with_capacity(SEND_BYTES);
         let mut last_check = Instant::now();
         loop {
-            self.check_open()?;
             bytes.clear();
             let silence = self.take_next(&mut bytes)?;
             // By the clock, whatever wakes this loop: while a replica loads, every write does, and none is for it.
@@ -388,32 +392,9 @@ impl Sender {
 
     /// Copies the next bytes for this replica; answers `repl-timeout`.
     fn take_next(&self, bytes: &mut Vec<u8>) -> Result<Duration, LinkError> {
-        let mut state = self.engine.lock();
-        let core = &mut state.core;
-        let Some((position, online)) = core
-            .replication
-            .replica_mut(self.handle.id)
-            .map(|replica| (replica.position, replica.state == ReplicaState::Online))
-        else {
-            return Err(LinkError::Closed);
-        };
-        let Some(backlog) = core.replication.backlog() else {
-            return Err(LinkError::Closed);
-        };
-        let behind = backlog.end().saturating_sub(position);
-        if backlog.holds(position) == super::backlog::Held::No {
-            return Err(LinkError::StreamGone);
-        }
-        let mut copied = 0;
-        if online {
-            copied = backlog.copy_from(position, SEND_BYTES, bytes);
-        }
-        if let Some(replica) = core.replication.replica_mut(self.handle.id) {
-            replica.position += copied as u64;
-        }
-        self.handle
-            .output_bytes
-            .store(behind as usize, Ordering::Relaxed);
+        let core = &mut self.engine.lock().core;
+        core.replication
+            .next_for(self.handle.id, SEND_BYTES, bytes)?;
         Ok(core.config.replication.timeout)
     }
 

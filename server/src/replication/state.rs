@@ -3,6 +3,8 @@
 mod replicas;
 mod role;
 
+pub use replicas::NoMore;
+
 use std::sync::Arc;
 
 use resp::Args;

@@ -54,6 +54,28 @@ impl Replication {
         });
     }
 
+    /// Copies to `out` the next bytes for a replica that follows the stream, `most` at most.
+    pub fn next_for(&mut self, id: u64, most: usize, out: &mut Vec<u8>) -> Result<(), NoMore> {
+        let (Some(backlog), Some(replica)) = (
+            &self.backlog,
+            self.replicas.iter_mut().find(|r| r.handle.id == id),
+        ) else {
+            return Err(NoMore::Closed);
+        };
+        // Under the lock that closed it: what follows may be of another history.
+        if replica.handle.is_closing() {
+            return Err(NoMore::Closed);
+        }
+        if backlog.holds(replica.position) == Held::No {
+            return Err(NoMore::StreamGone);
+        }
+        replica.show_waiting(backlog.end());
+        if replica.state == ReplicaState::Online {
+            replica.position += backlog.copy_from(replica.position, most, out) as u64;
+        }
+        Ok(())
+    }
+
     /// How a replica's request is answered. A backlog is made if there was none.
     pub fn decide(&mut self, request: &PsyncRequest) -> SyncDecision {
         self.ensure_backlog();
@@ -125,6 +147,15 @@ impl Replication {
     }
 }
 
+/// Why a replica is sent nothing more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoMore {
+    /// Its link was closed.
+    Closed,
+    /// What it needs of the stream is not held.
+    StreamGone,
+}
+
 impl Replica {
     /// Bytes of a stream that ends at `end` which it was not sent yet.
     fn waiting(&self, end: u64) -> u64 {
@@ -150,7 +181,7 @@ mod tests {
     use tokio::sync::Notify;
 
     use super::*;
-    use crate::{config::Config, engine::clients::Registry};
+    use crate::{config::Config, engine::clients::Registry, replication::identity::History};
 
     /// A master with a replica in each state, which is to be sent all but the first 10 bytes of the stream.
     fn with_replicas(states: &[ReplicaState]) -> Replication {
@@ -181,4 +212,25 @@ mod tests {
         let replicas = replication.replicas().iter();
         let shown = replicas.map(|replica| replica.handle.output_bytes.load(Ordering::Relaxed));
         assert_eq!(shown.collect::<Vec<_>>(), [0, 20, 20]);
-    }}
+    }
+    #[test]
+    fn a_closed_replica_is_sent_nothing_of_the_next_history() {
+        let mut replication = with_replicas(&[ReplicaState::Online]);
+        let id = replication.replicas()[0].handle.id;
+        let mut sent = Vec::new();
+        assert_eq!(replication.next_for(id, 15, &mut sent), Ok(()));
+        assert_eq!((sent.len(), replication.replicas()[0].position), (15, 25));
+        replication.replace_history(History {
+            id: ReplId::from_random([7; 20]),
+            offset: 20,
+            previous: None,
+        });
+        replication.append_raw(&[b'y'; 30]);
+        assert_eq!(
+            replication.next_for(id, 15, &mut sent),
+            Err(NoMore::Closed),
+            "its position is held, too"
+        );
+        assert_eq!(sent.len(), 15);
+    }
+}
