@@ -170,6 +170,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let mut state = self.engine.lock();
         state.keyspace.unwatch(&mut self.session.watched);
         drop(state);
+        self.handle.set_blocked(Blocked::No);
         let Self {
             stream,
             handle,

@@ -153,3 +153,12 @@ fn a_failover_waits_as_long_as_it_was_told() -> anyhow::Result<()> {
     client.until("ROLE", |role| role.contains("connected"))?;
     Ok(())
 }
+
+/// CLIENT LIST has `b` for who waits for the server, which a replica does not.
+#[test]
+fn a_replica_is_not_listed_as_blocked() -> anyhow::Result<()> {
+    let (master, _replica) = pair(Program::Redfleet, &[])?;
+    let listed = master.client()?.text("CLIENT LIST TYPE replica")?;
+    assert!(listed.contains(" flags=S "), "{listed}");
+    Ok(())
+}
