@@ -41,8 +41,8 @@ pub struct ClientHandle {
     pub local_address: Arc<str>,
     /// When it connected (ms of the monotonic clock).
     pub connected_ms: i64,
-    /// When it last asked something (ms of the monotonic clock).
-    pub active_ms: AtomicI64,
+    /// When bytes last came from it or went to it (ms of the monotonic clock).
+    active_ms: AtomicI64,
     /// Id of the last command in the table, or `usize::MAX`.
     pub last_command: AtomicUsize,
     /// Bytes waiting in its input buffer.
@@ -204,7 +204,7 @@ impl Registry {
         chosen.map(|client| client.close()).count()
     }
 
-    /// Closes normal clients that have asked nothing for `timeout_ms` and wait for nothing.
+    /// Closes normal clients that neither sent nor took a byte for `timeout_ms` and wait for nothing.
     pub fn close_idle(&self, timeout_ms: i64, now_ms: i64) {
         let clients = self.clients.lock();
         let free = |client: &&Arc<ClientHandle>| {
@@ -276,9 +276,14 @@ impl ClientHandle {
     /// Says whether the client waits for the server. One that does so no longer begins to be idle.
     pub fn set_blocked(&self, blocked: Blocked) {
         // The order of the two keeps the end of a long wait from being taken for idleness.
+        self.note_active();
+        self.blocked.store(blocked as u8, Ordering::Release);
+    }
+
+    /// Bytes have come or gone: it is not idle.
+    pub fn note_active(&self) {
         self.active_ms
             .store(clock::monotonic_ms(), Ordering::Relaxed);
-        self.blocked.store(blocked as u8, Ordering::Release);
     }
 
     /// Whether `waiting` bytes are too many, now or for too long.

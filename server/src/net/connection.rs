@@ -241,6 +241,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             self.handle
                 .input_bytes
                 .store(self.unread.len(), Ordering::Relaxed);
+            self.handle.note_active();
             self.send(cx, &scratch.output)?;
             Poll::Ready(Ok(stop))
         })
@@ -371,13 +372,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         state.finish_batch();
         let replies_need = state.replies_need();
         drop(state);
-        let handle = &self.handle;
-        handle
-            .active_ms
-            .store(clock::monotonic_ms(), Ordering::Relaxed);
-        handle
+        let last_command = self.session.last_command;
+        self.handle
             .last_command
-            .store(self.session.last_command, Ordering::Relaxed);
+            .store(last_command, Ordering::Relaxed);
         if !had_login && self.session.login.is_some() {
             self.parser.set_limits(self.limits());
         }
@@ -426,6 +424,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 n => self.sent += n,
             }
+            self.handle.note_active();
         }
         if self.sent > 0 {
             (self.unsent, self.sent) = (Vec::new(), 0);

@@ -269,6 +269,25 @@ fn a_client_that_waits_for_replicas_is_not_idle() -> Result<()> {
     Ok(())
 }
 
+/// Its bytes count, as in Redis, not only what they make.
+#[test]
+fn a_client_that_sends_a_long_request_slowly_is_not_idle() -> Result<()> {
+    for program in BOTH {
+        let server = Server::start(program, &["--timeout", "2"])?;
+        let mut client = server.client()?;
+        let request = b"*3\r\n$3\r\nSET\r\n$3\r\nkey\r\n$10\r\n0123456789\r\n";
+        let (slowly, last) = request.split_at(request.len() - 2);
+        for piece in slowly.chunks(4) {
+            client.send_raw(piece)?;
+            let open = client.is_silent_for(Duration::from_millis(400))?;
+            ensure!(open, "{program:?}: closed");
+        }
+        client.send_raw(last)?;
+        ensure!(client.read_raw(5)? == b"+OK\r\n", "{program:?}");
+    }
+    Ok(())
+}
+
 #[test]
 fn a_transaction_with_config_rewrite_answers_when_the_file_is_written() -> Result<()> {
     for program in BOTH {
