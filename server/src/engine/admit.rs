@@ -95,7 +95,7 @@ impl State {
             return Err(Refusal::Paused);
         }
         if !flags.contains(Flags::STALE) {
-            self.replies_need = RepliesNeed::Lease;
+            self.replies_need = RepliesNeed::Lease(self.opening);
         }
         Ok(entry)
     }

@@ -76,6 +76,8 @@ pub struct State {
     now_ms: i64,
     /// What the present batch has run; begins anew with [`State::begin_batch`].
     replies_need: RepliesNeed,
+    /// The opening of the gate that the batch may have passed.
+    opening: Opening,
 }
 
 /// What must still hold when the replies of a batch leave.
@@ -83,8 +85,8 @@ pub struct State {
 pub enum RepliesNeed {
     /// Nothing: they speak of the server, not of its data.
     Nothing,
-    /// The lease: they acknowledge writes or tell what is stored.
-    Lease,
+    /// The lease, in this opening of the gate: they acknowledge writes or tell what is stored.
+    Lease(Opening),
 }
 
 /// Everything but the keyspace. Commands see it as a `command::host::Host`.
@@ -183,29 +185,62 @@ impl InputLimits {
     }
 }
 
-/// The moment until which a lease lets this server answer clients.
+/// The gate of clients: the moment until which a lease lets this server answer them.
 #[derive(Debug)]
-pub struct ServeUntil(AtomicI64);
+pub struct ServeUntil {
+    until_ms: AtomicI64,
+    /// How often it was shut.
+    shuttings: AtomicU64,
+}
+
+/// A time between two shuttings of the gate. When it is shut and opened again this server may have another role.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Opening(u64);
 
 impl Default for ServeUntil {
     fn default() -> Self {
-        Self(AtomicI64::new(i64::MAX))
+        Self {
+            until_ms: AtomicI64::new(i64::MAX),
+            shuttings: AtomicU64::new(0),
+        }
     }
 }
 
 impl ServeUntil {
-    /// Sets the moment (ms of the monotonic clock).
+    /// Sets the moment (ms of the monotonic clock); `i64::MAX` where no lease applies.
     pub fn set(&self, until_ms: i64) {
-        self.0.store(until_ms, Ordering::Release);
+        self.until_ms.store(until_ms, Ordering::Release);
+    }
+
+    /// Shuts the gate: what ran before is answered no more, even when it is open again.
+    pub fn shut(&self) {
+        // No instant of the clock is before it.
+        self.set(0);
+        // After that: who finds the new number does not find the gate as it was open under the old one.
+        self.shuttings.fetch_add(1, Ordering::Release);
+    }
+
+    /// The present opening. To be read before the lease is looked at for what is to run.
+    pub fn opening(&self) -> Opening {
+        Opening(self.shuttings.load(Ordering::Acquire))
     }
 
     /// Whether a lease applies and has ended at `monotonic_ms`.
     pub fn has_lapsed(&self, monotonic_ms: impl FnOnce() -> i64) -> Lease {
-        let until = self.0.load(Ordering::Acquire);
+        let until = self.until_ms.load(Ordering::Acquire);
         if until == i64::MAX || monotonic_ms() < until {
             Lease::Valid
         } else {
             Lease::Lapsed
+        }
+    }
+
+    /// The same for what ran in this opening: another one's lease says nothing of it.
+    pub fn has_lapsed_since(&self, opening: Opening, monotonic_ms: impl FnOnce() -> i64) -> Lease {
+        match self.has_lapsed(monotonic_ms) {
+            // Read last: a gate that was opened anew was shut before.
+            Lease::Valid if self.opening() == opening => Lease::Valid,
+            Lease::Valid | Lease::Lapsed => Lease::Lapsed,
         }
     }
 }
@@ -223,6 +258,7 @@ impl Engine {
     /// An engine over `keyspace`. `seed` starts the sequence that commands such as SPOP draw from.
     pub fn new(keyspace: Keyspace, core: Core, seed: u64) -> Arc<Self> {
         let shared = core.shared.clone();
+        let opening = shared.serve_until_ms.opening();
         let now_us = clock::unix_us();
         let state = State {
             keyspace,
@@ -232,6 +268,7 @@ impl Engine {
             now_us,
             now_ms: now_us / 1000,
             replies_need: RepliesNeed::Nothing,
+            opening,
         };
         Arc::new(Self {
             state: Mutex::new(state),
@@ -273,6 +310,7 @@ impl State {
         self.now_us = clock::unix_us();
         self.now_ms = self.now_us / 1000;
         self.replies_need = RepliesNeed::Nothing;
+        self.opening = self.core.shared.serve_until_ms.opening();
         self.refresh_context();
     }
 
@@ -356,5 +394,33 @@ impl Core {
         for waiter in &self.waiters {
             waiter.wake.notify_one();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_master_ran_is_not_answered_through_the_gate_of_a_replica() {
+        let gate = ServeUntil::default();
+        gate.shut();
+        gate.set(100);
+        let opening = gate.opening();
+        assert_eq!(gate.has_lapsed_since(opening, || 99), Lease::Valid);
+        assert_eq!(gate.has_lapsed_since(opening, || 100), Lease::Lapsed);
+        gate.set(200);
+        assert_eq!(
+            gate.has_lapsed_since(opening, || 100),
+            Lease::Valid,
+            "renewed"
+        );
+        // A heartbeat of a higher term: the mastership ends, and replicas' reads are served without limit.
+        gate.shut();
+        assert_eq!(gate.has_lapsed_since(opening, || 101), Lease::Lapsed);
+        gate.set(i64::MAX);
+        assert_eq!(gate.has_lapsed(|| 101), Lease::Valid);
+        assert_eq!(gate.has_lapsed_since(opening, || 101), Lease::Lapsed);
+        assert_eq!(gate.has_lapsed_since(gate.opening(), || 101), Lease::Valid);
     }
 }

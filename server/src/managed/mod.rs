@@ -105,7 +105,7 @@ fn announced_host(config: &Config) -> String {
 /// Shuts the gate of a server that will be a member. To be called before it listens, long before
 /// [`Managed::start`]: its data may take minutes to load.
 pub fn shut_gate(shared: &Shared) {
-    shared.serve_until_ms.set(port::SHUT_MS);
+    shared.serve_until_ms.shut();
 }
 
 impl Managed {

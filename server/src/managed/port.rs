@@ -23,8 +23,6 @@ use crate::{
 
 /// How long the agent waits for the engine's lock where it can do without an answer.
 const PATIENCE: Duration = Duration::from_millis(20);
-/// A gate that is shut: no instant of the clock is before it.
-pub(super) const SHUT_MS: i64 = 0;
 /// A gate that stays open.
 const OPEN_MS: i64 = i64::MAX;
 /// What a new master appends first, so that it holds data of its own term.
@@ -69,11 +67,12 @@ impl EnginePort {
 
     /// Until when clients may be served. Takes effect at once, without the lock.
     pub fn gate(&self, serve: Serve) {
-        self.engine.shared.serve_until_ms.set(match serve {
-            Serve::Never => SHUT_MS,
-            Serve::Until(end_ms) => i64::try_from(end_ms).unwrap_or(OPEN_MS - 1),
-            Serve::Unlimited => OPEN_MS,
-        });
+        let gate = &self.engine.shared.serve_until_ms;
+        match serve {
+            Serve::Never => gate.shut(),
+            Serve::Until(end_ms) => gate.set(i64::try_from(end_ms).unwrap_or(OPEN_MS - 1)),
+            Serve::Unlimited => gate.set(OPEN_MS),
+        }
     }
 
     /// What the engine holds; `None` while it is too busy to say.

@@ -388,8 +388,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         // A master whose lease ended between executing and replying must not answer: the writes
         // may be lost and the reads stale. The outcome is unknown to the client: close.
         let lease = &self.engine.shared.serve_until_ms;
-        if replies_need == RepliesNeed::Lease
-            && lease.has_lapsed(clock::monotonic_ms) == Lease::Lapsed
+        if let RepliesNeed::Lease(opening) = replies_need
+            && lease.has_lapsed_since(opening, clock::monotonic_ms) == Lease::Lapsed
         {
             output.clear();
             return (end, Some(Stop::Closed));
