@@ -182,6 +182,7 @@ impl Server {
         take_first_role(&engine);
         // Before anybody is served, so that a command never sees the empty dataset before the loaded one.
         let loaded = begin_load(&engine)?;
+        remove_own_leftovers(&engine);
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -200,7 +201,8 @@ impl Server {
     /// Serves until SIGTERM, SIGINT or SHUTDOWN, then ends in good order.
     pub fn run_until_shutdown(self) -> Result<(), StartError> {
         let mut order = self.order;
-        self.runtime.block_on(async {
+        let engine = self.engine.clone();
+        let ended = self.runtime.block_on(async {
             let dataset = tokio::select! {
                 dataset = self.loaded => dataset.map_err(|_| StartError::LoaderEnded)??,
                 () = order.given() => {
@@ -210,7 +212,10 @@ impl Server {
             };
             let running = Running::start(self.engine, dataset)?;
             running.until_ordered_to_end(order).await
-        })
+        });
+        // A snapshot may be on its way; as in Redis, half of one is not left behind.
+        snapshot::remove_unfinished(&engine.lock().core.config.rdb_path());
+        ended
     }
 }
 
@@ -468,6 +473,15 @@ fn serve(
     io_threads::start(engine, listeners, threads, walker.run())
 }
 
+/// A member of a replica set has its folder for itself, and in a container always the same process id: what is there of a
+/// snapshot under that id was left by a process before it. Others may share theirs with containers.
+fn remove_own_leftovers(engine: &Engine) {
+    let config = engine.lock().core.config.clone();
+    if config.fleet.managed {
+        snapshot::remove_unfinished(&config.rdb_path());
+    }
+}
+
 /// Begins to load the snapshot in `dir`, if there is one, on a thread of its own.
 fn begin_load(engine: &Arc<Engine>) -> Result<Loaded, StartError> {
     let (done, loaded) = oneshot::channel();
@@ -529,7 +543,10 @@ fn start_managed(
     if !config.fleet.managed {
         return Ok(None);
     }
-    Ok(Some(Managed::start(engine, &config, dataset)?))
+    let managed = Managed::start(engine, &config, dataset)?;
+    // It keeps other processes out of the folder: whoever left files there has ended.
+    snapshot::remove_leftovers(&config.rdb_path());
+    Ok(Some(managed))
 }
 
 /// What must hold before the first command: limits from the configuration, and what an empty

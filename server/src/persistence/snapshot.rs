@@ -36,7 +36,11 @@ use thiserror::Error;
 use tokio::sync::oneshot;
 
 use self::output::Done;
-pub use self::{feed::SnapshotFeed, walk::Walker};
+pub use self::{
+    feed::SnapshotFeed,
+    output::{remove_leftovers, remove_unfinished},
+    walk::Walker,
+};
 use crate::{
     engine::{
         Core, Engine, clock,

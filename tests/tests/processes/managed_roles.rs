@@ -624,3 +624,20 @@ fn a_switchover_in_the_middle_of_a_long_command_is_refused() -> anyhow::Result<(
     ensure!(client.text("SET k v")? == "OK", "writes go on");
     Ok(())
 }
+
+#[test]
+fn a_member_removes_what_a_killed_process_left_of_a_snapshot() -> anyhow::Result<()> {
+    let mut fleet = Fleet::start(1, &[])?;
+    let member = &mut fleet.members[0];
+    member.server.kill()?;
+    let folder = member.server.folder().to_owned();
+    let names = ["temp-1.rdb", "temp-repl-1.rdb", "other.rdb"];
+    for name in names {
+        std::fs::write(folder.join(name), "REDIS")?;
+    }
+    fleet.respawn_all()?;
+    eventually("the files to be removed", DEADLINE, || {
+        let left = names.map(|name| folder.join(name).exists());
+        Ok((left == [false, false, true]).then_some(()))
+    })
+}

@@ -96,3 +96,16 @@ fn a_server_that_cannot_save_stays_unless_it_is_forced() -> Result<()> {
         || Ok(is_refused(&server).then_some(())),
     )
 }
+
+#[test]
+fn a_shutdown_leaves_no_half_of_a_snapshot() -> Result<()> {
+    let mut server = Server::start(Program::Redfleet, &[])?;
+    let mut client = server.client()?;
+    // As a save that is on its way has it.
+    let half = server.folder().join(format!("temp-{}.rdb", server.pid()));
+    fs::write(&half, "REDIS")?;
+    ask(&mut client, "NOSAVE")?;
+    ensure!(server.wait_for_end()?, "{}", server.log());
+    ensure!(!half.exists(), "it stays");
+    Ok(())
+}
