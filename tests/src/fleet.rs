@@ -14,9 +14,9 @@ use control::{
     proto::{self, member_client::MemberClient},
 };
 use replset::{
-    Bootstrapped, CutTails, Election, ElectionPlan, EmptySet, Endpoint, Generation, Handed,
-    Handover, Intent, NotObeyed, OldMaster, Peer, Prepare, Promise, Promotion, QuorumLost, Refusal,
-    Term, Timing, VoterSet, master_is_lost,
+    Bootstrapped, CutTails, Election, ElectionPlan, EmptySet, Endpoint, Follow, Generation, Handed,
+    Handover, History, Intent, NotObeyed, Offset, OldMaster, Peer, Prepare, Promise, Promotion,
+    QuorumLost, Refusal, ReplId, Term, TermStart, Timing, VoterSet, master_is_lost,
 };
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -352,6 +352,36 @@ impl Fleet {
             });
         }
         Ok(())
+    }
+
+    /// Tells a member to follow whoever listens on `port` of this machine, as the master of term 1.
+    pub fn follow_stranger(&self, at: usize, port: u16) -> anyhow::Result<()> {
+        let term = Term(1);
+        let endpoint = Endpoint {
+            host: "127.0.0.1".to_owned(),
+            port,
+            control_port: port,
+        };
+        let master = Peer {
+            name: "stranger".into(),
+            endpoint,
+        };
+        let follow = Follow {
+            fleet: FLEET.into(),
+            term,
+            master,
+            history: History::new(vec![TermStart {
+                term,
+                start: Offset(0),
+                replid: ReplId::stamped(term, [7; 12]),
+            }]),
+            voters: self.voters(),
+            peers: Vec::new(),
+        };
+        let mut client = self.client(at, TOKEN)?;
+        let call = timed(proto::FollowRequest::from(&follow), CALL_TIMEOUT);
+        let answer = self.runtime.block_on(client.follow(call))?.into_inner();
+        Ok(convert::follow_result(answer)??)
     }
 
     /// Which member has this name.

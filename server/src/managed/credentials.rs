@@ -134,7 +134,7 @@ fn apply(engine: &Engine, request: &proto::SetCredentialsRequest) {
     config.master_auth = replication.password;
     let revision = replication.since_revision;
     if changed || core.replication.login_revision() != revision {
-        // The link logs in anew with the new password, which costs a partial synchronization.
+        // The link logs in anew with the new password, which costs a partial synchronization; a full one is ended first.
         core.replication
             .log_in_anew(revision, clock::monotonic_ms());
         core.role_changed();

@@ -105,6 +105,8 @@ pub struct Following {
     pub refused: Refused,
     /// Revision of the password that the link logged in with.
     pub login_revision: u64,
+    /// Whether that password is still the one to log in with.
+    pub login: Login,
     /// Where the link is.
     pub link: LinkState,
     /// Monotonic ms of the last byte from the master.
@@ -119,6 +121,15 @@ pub struct Following {
     pub sync_read_bytes: u64,
     /// Bytes of the stream received, applied or not (`slave_read_repl_offset`).
     pub read_offset: u64,
+}
+
+/// Whether the password that a link logged in with is still the one to log in with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Login {
+    /// It is.
+    InForce,
+    /// There is a new one, which waits for the end of a full synchronization.
+    Outdated,
 }
 
 /// Whether the last attempt to connect was refused.

@@ -1,13 +1,17 @@
 //! Managed servers: born followers, promises that survive a kill, masters that fence themselves,
 //! switchovers that lose nothing. The servers are real processes, the elector is `replset`'s.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::mpsc,
+    time::{Duration, Instant},
+};
 
 use anyhow::ensure;
 use control::proto;
 use nix::sys::signal::Signal;
 use redfleet_tests::{
     client::{Client, as_text, encode},
+    fake_master::{self, FakeMaster},
     fleet::{DEADLINE, Fleet},
     servers::eventually,
 };
@@ -584,6 +588,79 @@ fn a_member_that_restarts_during_a_rotation_accepts_and_presents_what_counts() -
     fleet.wait(2, "to log in with the new password", |state| {
         state.link() == proto::Link::Up && state.link_secret_revision == Some(2)
     })?;
+    Ok(())
+}
+
+/// The copy may take an hour, and its login was accepted.
+#[test]
+fn a_full_copy_outlives_a_rotation_and_the_link_logs_in_anew_after_it() -> anyhow::Result<()> {
+    let fleet = Fleet::start(1, &[])?;
+    let (rotated, rest_wanted) = mpsc::channel();
+    let (said, heard) = mpsc::channel();
+    let master = FakeMaster::start(move |peer| {
+        loop {
+            let request = peer.request()?;
+            let [command, subject, ..] = request.as_slice() else {
+                peer.send("+PONG\r\n")?;
+                continue;
+            };
+            match command.as_str() {
+                "PSYNC" if subject == fake_master::ID => peer.send("+CONTINUE\r\n")?,
+                "PSYNC" => {
+                    let snapshot = fake_master::snapshot(b"\0\x03key\x05value");
+                    let (first, rest) = snapshot.split_at(12);
+                    peer.send(format!("+FULLRESYNC {} 1000\r\n", fake_master::ID))?;
+                    peer.send(format!("${}\r\n", snapshot.len()))?;
+                    peer.send(first)?;
+                    let wanted = rest_wanted.recv_timeout(DEADLINE);
+                    wanted.map_err(std::io::Error::other)?;
+                    peer.send(rest)?;
+                }
+                "REPLCONF" if subject == "ACK" => continue,
+                "REPLCONF" | "AUTH" => peer.send("+OK\r\n")?,
+                other => return Err(std::io::Error::other(other.to_owned())),
+            }
+            // The test may have ended.
+            let _unheard = said.send(request.join(" "));
+        }
+    })?;
+    fleet.follow_stranger(0, master.port)?;
+    fleet.wait(0, "a copy under way", |state| {
+        state
+            .loading
+            .is_some_and(|loading| loading.loaded_bytes > 0)
+    })?;
+    let user = |name: &str, password: &str| proto::User {
+        name: name.to_owned(),
+        passwords: vec![proto::AcceptedPassword {
+            password: password.to_owned(),
+        }],
+    };
+    let rotation = proto::SetCredentialsRequest {
+        revision: 16,
+        users: vec![user("default", "c2"), user("replication", "r2")],
+        replication: Some(proto::ReplicationCredential {
+            user: "replication".to_owned(),
+            password: "r2".to_owned(),
+            since_revision: 2,
+        }),
+    };
+    fleet.set_credentials(0, rotation)?;
+    rotated.send(())?;
+    drop(rotated);
+    fleet.wait(0, "to log in with the new password", |state| {
+        state.link() == proto::Link::Up && state.link_secret_revision == Some(2)
+    })?;
+    drop(master);
+    let said: Vec<String> = heard
+        .iter()
+        .filter(|said| !said.contains("REPLCONF"))
+        .collect();
+    let continued = format!("PSYNC {} 1001", fake_master::ID);
+    ensure!(
+        said == ["PSYNC ? -1", "AUTH replication r2", &*continued],
+        "{said:?}"
+    );
     Ok(())
 }
 

@@ -287,20 +287,17 @@ impl Link {
     fn set_state(&self, target: &Target, link: LinkState) {
         let changed = self.locked(target, |state| {
             let now = clock::monotonic_ms();
-            let Some(following) = state.core.replication.following_mut() else {
+            let replication = &mut state.core.replication;
+            let Some(following) = replication.following_mut() else {
                 return;
             };
-            let was = std::mem::replace(&mut following.link, link);
             match link {
-                LinkState::Connected => {
-                    following.last_error = None;
-                    following.down_since_ms = None;
-                    following.last_io_ms = Some(now);
-                }
+                LinkState::Connected => replication.link_is_up(now),
                 LinkState::Connect
                 | LinkState::Connecting
                 | LinkState::Handshake
                 | LinkState::Sync => {
+                    let was = std::mem::replace(&mut following.link, link);
                     if was == LinkState::Connected {
                         following.down_since_ms = Some(now);
                     }
@@ -346,6 +343,7 @@ impl Link {
         let is_trusted = self.distrusted != Some(target.order);
         let refused_logins = self.refused_logins;
         self.locked(target, |state| {
+            state.core.replication.logs_in();
             let config = &state.core.config;
             let replication = &state.core.replication;
             let announced = config.replication.announce_port;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    Backlog, Continuable, Following, Handover, History, Hold, LinkState, Refused, ReplId,
+    Backlog, Continuable, Following, Handover, History, Hold, LinkState, Login, Refused, ReplId,
     Replication, Role,
 };
 
@@ -20,6 +20,7 @@ impl Replication {
             order: self.orders,
             refused: Refused::No,
             login_revision: self.login_revision,
+            login: Login::InForce,
             link: LinkState::Connect,
             last_io_ms: None,
             down_since_ms: Some(monotonic_ms),
@@ -44,15 +45,44 @@ impl Replication {
         self.login_revision
     }
 
-    /// The password for the master has changed: a link is made anew, and logs in with it.
+    /// The password for the master has changed: a link is made anew, and logs in with it. One that receives a full copy,
+    /// whose login was accepted, ends the copy first ([`Replication::link_is_up`]).
     pub fn log_in_anew(&mut self, revision: u64, monotonic_ms: i64) {
         self.login_revision = revision;
         if let Role::Replica(following) = &mut self.role {
+            if following.link == LinkState::Sync {
+                following.login = Login::Outdated;
+                return;
+            }
             self.orders += 1;
             following.order = self.orders;
             following.login_revision = revision;
+            following.login = Login::InForce;
             following.link = LinkState::Connect;
             following.down_since_ms.get_or_insert(monotonic_ms);
+        }
+    }
+
+    /// A new link is about to log in, with the password in force.
+    pub fn logs_in(&mut self) {
+        if let Role::Replica(following) = &mut self.role {
+            following.login_revision = self.login_revision;
+            following.login = Login::InForce;
+        }
+    }
+
+    /// The link follows its master, unless its password is outdated: then it is made anew at once.
+    pub fn link_is_up(&mut self, monotonic_ms: i64) {
+        let Role::Replica(following) = &mut self.role else {
+            return;
+        };
+        following.link = LinkState::Connected;
+        following.last_error = None;
+        following.down_since_ms = None;
+        following.last_io_ms = Some(monotonic_ms);
+        match following.login {
+            Login::InForce => {}
+            Login::Outdated => self.log_in_anew(self.login_revision, monotonic_ms),
         }
     }
 
@@ -201,6 +231,30 @@ mod tests {
         replication.leave_history();
         replication.replace_history(History::new(known));
         assert!(replication.can_continue(), "a full copy mends it");
+    }
+
+    #[test]
+    fn a_copy_under_way_outlives_a_new_password() {
+        let mut replication = Replication::new(1, &Config::default());
+        replication.log_in_anew(1, 0);
+        replication.follow("master".to_owned(), 6379, 1_000);
+        replication.logs_in();
+        let following = replication.following_mut().unwrap();
+        following.link = LinkState::Sync;
+        let order = following.order;
+        replication.log_in_anew(2, 2_000);
+        let following = replication.following_mut().unwrap();
+        assert_eq!((following.link, following.order), (LinkState::Sync, order));
+        assert_eq!(following.login_revision, 1, "what it logged in with");
+        replication.link_is_up(3_000);
+        let following = replication.following_mut().unwrap();
+        assert_eq!(following.link, LinkState::Connect);
+        assert!(following.order > order, "the link ends");
+        replication.logs_in();
+        replication.link_is_up(4_000);
+        let following = replication.following_mut().unwrap();
+        assert_eq!(following.link, LinkState::Connected);
+        assert_eq!(following.login_revision, 2);
     }
 
     #[test]
