@@ -12,8 +12,12 @@ pub enum Case {
     Insensitive,
 }
 
-/// Whether the whole of `text` matches `pattern`.
+/// Whether the whole of `text` matches `pattern`. An empty text matches `*`, and no other pattern that is not empty, however
+/// many `*` it has: so it is in Redis 7.2.
 pub fn matches(pattern: &[u8], text: &[u8], case: Case) -> bool {
+    if text.is_empty() {
+        return pattern.is_empty() || pattern == b"*";
+    }
     let (mut p, mut t) = (0, 0);
     // Where to go on when a later part fails: behind the last `*`, with one more byte of text given to it.
     let mut retry: Option<(usize, usize)> = None;
@@ -139,6 +143,8 @@ mod tests {
             ("[a", "a"),
             ("*?", "x"),
             (r"a\", r"a\"),
+            ("**", "a"),
+            ("a**", "a"),
         ] {
             assert!(hit(pattern, text), "{pattern} {text}");
         }
@@ -150,6 +156,8 @@ mod tests {
             ("a*b", "ac"),
             (r"\*", "a"),
             ("?", ""),
+            ("**", ""),
+            ("***", ""),
             ("*a", "b"),
             ("HELLO", "hello"),
         ] {
@@ -178,7 +186,11 @@ mod tests {
     proptest! {
         #[test]
         fn matching_agrees_with_the_recursive_definition(pattern in "[ab*?]{0,8}", text in "[ab]{0,8}") {
-            prop_assert_eq!(hit(&pattern, &text), model(pattern.as_bytes(), text.as_bytes()));
+            let expected = match text.as_str() {
+                "" => pattern.is_empty() || pattern == "*",
+                _ => model(pattern.as_bytes(), text.as_bytes()),
+            };
+            prop_assert_eq!(hit(&pattern, &text), expected);
         }
 
         #[test]

@@ -563,12 +563,13 @@ fn add(cx: &mut Context<'_>, key: &[u8], amount: i64) -> CommandResult {
             amount
         }
         Some(mut entry) => {
-            let ValueMut::String(mut string) = entry.value_mut() else {
+            let ValueMut::String(mut string) = entry.value_mut_quietly() else {
                 return Err(CommandError::WRONG_TYPE);
             };
             let old = string.as_int().ok_or(CommandError::NOT_INTEGER)?;
             let sum = old.checked_add(amount).ok_or(OVERFLOW)?;
             string.set_int(sum);
+            entry.report_change();
             sum
         }
     };

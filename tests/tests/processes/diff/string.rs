@@ -2,7 +2,7 @@
 //! were given as a moment: how much of a duration is left depends on when each server was asked. DBSIZE counts keys whose
 //! time is over until somebody notices, so it is asked where nothing expires.
 
-use redfleet_tests::diff::{Grammar, Pair};
+use redfleet_tests::diff::{Grammar, Order, Pair};
 
 const TEMPLATES: &str = "
 8: SET $k $v
@@ -307,6 +307,52 @@ fn transactions_answer_as_redis_does() -> anyhow::Result<()> {
         EXEC
         GET x",
     )
+}
+
+#[test]
+fn commands_that_fail_change_no_watched_key() -> anyhow::Result<()> {
+    let mut pair = Pair::start(&[])?;
+    pair.script(
+        "SET most 9223372036854775807
+        SET least -9223372036854775808
+        SET text abc
+        RPUSH list a",
+    )?;
+    for (key, failing) in [
+        ("most", "INCR most"),
+        ("most", "INCRBY most 5"),
+        ("most", "INCRBYFLOAT most x"),
+        ("least", "DECR least"),
+        ("least", "DECRBY least 5"),
+        ("least", "DECRBY least -9223372036854775808"),
+        ("text", "INCR text"),
+        ("text", "DECRBY text 2"),
+        ("list", "INCR list"),
+        ("list", "APPEND list x"),
+        ("most", "INCR other"),
+        ("least", "INCR least"),
+    ] {
+        pair.script(&format!("WATCH {key}\n{failing}\nMULTI\nTYPE {key}\nEXEC"))?;
+    }
+    Ok(())
+}
+
+#[test]
+fn an_empty_name_matches_one_star_only() -> anyhow::Result<()> {
+    let mut pair = Pair::start(&[])?;
+    for words in [["SET", "", "v"], ["SADD", "s", ""], ["SADD", "s", "a"]] {
+        pair.same(&words, Order::Fixed)?;
+    }
+    for pattern in ["*", "**", "***", "*?", "?*", "[^a]"] {
+        pair.same(&["KEYS", pattern], Order::Any)?;
+        pair.script(&format!(
+            "SCAN 0 MATCH {pattern}\nSSCAN s 0 MATCH {pattern}"
+        ))?;
+    }
+    for words in [&["KEYS", ""][..], &["SSCAN", "s", "0", "MATCH", ""]] {
+        pair.same(words, Order::Any)?;
+    }
+    Ok(())
 }
 
 #[test]
