@@ -34,7 +34,7 @@ pub mod writer;
 
 pub use args::{Args, OwnedArgs, Span};
 pub use decode::{DecodeError, DecodeLimits, Decoded, ReplyDecoder};
-pub use number::{DoubleText, IntText, format_double, format_i64, parse_i64};
+pub use number::{DoubleText, IntText, format_double, format_double_17, format_i64, parse_i64};
 pub use reply::{Reply, encode_command};
 pub use request::{Limits, Parsed, ProtocolError, RequestParser};
 pub use writer::{Flag, Mark, ReplyWriter};

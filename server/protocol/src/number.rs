@@ -18,6 +18,9 @@ const MAX_I64_CHARS: usize = 20;
 /// Longest text [`format_double`] makes: sign, 17 digits and 7 zeros, or 17 digits with point and exponent.
 const MAX_DOUBLE_CHARS: usize = 32;
 
+/// Digits that tell any double from its neighbours.
+const MAX_DIGITS: usize = 17;
+
 /// The decimal text of an integer, on the stack.
 #[derive(Clone, Copy)]
 pub struct IntText {
@@ -176,53 +179,119 @@ pub fn format_double(value: f64) -> DoubleText {
     format_shortest(value)
 }
 
+/// Text of a double as C's `%.17g` prints it: 17 digits without zeros at the end, in scientific notation when its exponent is
+/// below -4 or above 16.
+pub fn format_double_17(value: f64) -> DoubleText {
+    if !value.is_finite() || value == 0.0 {
+        return format_double(value);
+    }
+    let number = Scientific::read(format_args!("{:.16e}", value.abs()));
+    let zeros = number
+        .digits()
+        .iter()
+        .rev()
+        .take_while(|&&digit| digit == b'0');
+    let number = Scientific {
+        count: number.count - zeros.count(),
+        ..number
+    };
+    match number.exponent {
+        -4..17 => number.plain(sign_of(value)),
+        // C prints two digits of the exponent at least.
+        exponent => {
+            number.with_exponent(sign_of(value), if exponent.abs() < 10 { b"0" } else { b"" })
+        }
+    }
+}
+
 /// Lays out the shortest digits of a finite, non-zero value: `digits × 10^k`.
 fn format_shortest(value: f64) -> DoubleText {
-    const ZEROS: &[u8] = b"00000000000000000000000000000000";
-    let mut scratch = Scratch {
-        buf: [0; MAX_DOUBLE_CHARS],
-        len: 0,
+    let number = Scientific::read(format_args!("{:e}", value.abs()));
+    let (count, exponent) = (number.count as i32, number.exponent);
+    let k = exponent - (count - 1);
+    let is_plain = if k >= 0 {
+        exponent.abs() < count + 7
+    } else {
+        k > -7 || exponent.abs() < 4
     };
-    // `{:e}` prints "d.ddde-7": at most 17 digits, a point, "e-308".
-    write!(scratch, "{:e}", value.abs()).expect("17 digits and an exponent fit in 32 bytes");
-    let printed = &scratch.buf[..scratch.len];
-    let e = printed
-        .iter()
-        .position(|&b| b == b'e')
-        .unwrap_or(printed.len());
-    let exponent = printed.get(e + 1..).and_then(parse_i64).unwrap_or(0) as i32;
-    let mut digits = [0u8; 17];
-    let mut count = 0;
-    for (&byte, slot) in printed[..e].iter().filter(|&&b| b != b'.').zip(&mut digits) {
-        *slot = byte;
-        count += 1;
+    if is_plain {
+        number.plain(sign_of(value))
+    } else {
+        number.with_exponent(sign_of(value), b"")
     }
-    let digits = &digits[..count];
-    let k = exponent - (count as i32 - 1);
-    let sign: &[u8] = if value < 0.0 { b"-" } else { b"" };
-    if k >= 0 && exponent.abs() < count as i32 + 7 {
-        return DoubleText::new(&[sign, digits, &ZEROS[..k as usize]]);
+}
+
+fn sign_of(value: f64) -> &'static [u8] {
+    if value < 0.0 { b"-" } else { b"" }
+}
+
+/// A positive number: the first digit is that of `10^exponent`.
+#[derive(Clone, Copy)]
+struct Scientific {
+    digits: [u8; MAX_DIGITS],
+    count: usize,
+    exponent: i32,
+}
+
+impl Scientific {
+    /// Reads "d.ddde-7": at most 17 digits, a point, "e-308".
+    fn read(printed: fmt::Arguments<'_>) -> Self {
+        let mut scratch = Scratch {
+            buf: [0; MAX_DOUBLE_CHARS],
+            len: 0,
+        };
+        scratch
+            .write_fmt(printed)
+            .expect("17 digits and an exponent fit in 32 bytes");
+        let printed = &scratch.buf[..scratch.len];
+        let e = printed
+            .iter()
+            .position(|&b| b == b'e')
+            .unwrap_or(printed.len());
+        let exponent = printed.get(e + 1..).and_then(parse_i64).unwrap_or(0) as i32;
+        let mut digits = [0; MAX_DIGITS];
+        let mut count = 0;
+        for (&byte, slot) in printed[..e].iter().filter(|&&b| b != b'.').zip(&mut digits) {
+            *slot = byte;
+            count += 1;
+        }
+        Self {
+            digits,
+            count,
+            exponent,
+        }
     }
-    if k < 0 && (k > -7 || exponent.abs() < 4) {
-        let point = count as i32 + k;
+
+    fn digits(&self) -> &[u8] {
+        &self.digits[..self.count]
+    }
+
+    /// As in `0.00123`, `1.23` or `12300`; for exponents near 0.
+    fn plain(&self, sign: &[u8]) -> DoubleText {
+        const ZEROS: &[u8] = b"00000000000000000000000000000000";
+        let digits = self.digits();
+        let (point, count) = (self.exponent + 1, self.count as i32);
         if point <= 0 {
             return DoubleText::new(&[sign, b"0.", &ZEROS[..-point as usize], digits]);
         }
+        if point >= count {
+            return DoubleText::new(&[sign, digits, &ZEROS[..(point - count) as usize]]);
+        }
         let (whole, fraction) = digits.split_at(point as usize);
-        return DoubleText::new(&[sign, whole, b".", fraction]);
+        DoubleText::new(&[sign, whole, b".", fraction])
     }
-    let exponent_sign: &[u8] = if exponent < 0 { b"-" } else { b"+" };
-    let point: &[u8] = if count > 1 { b"." } else { b"" };
-    let power = format_i64(i64::from(exponent.abs()));
-    DoubleText::new(&[
-        sign,
-        &digits[..1],
-        point,
-        &digits[1..],
-        b"e",
-        exponent_sign,
-        &power,
-    ])
+
+    /// As in `1.23e+45`, with `zeros` in front of the exponent.
+    fn with_exponent(&self, sign: &[u8], zeros: &[u8]) -> DoubleText {
+        let (first, others) = self.digits().split_at(1);
+        let point: &[u8] = if others.is_empty() { b"" } else { b"." };
+        let exponent_sign: &[u8] = if self.exponent < 0 { b"-" } else { b"+" };
+        let power = format_i64(i64::from(self.exponent.abs()));
+        let exponent = [b"e", exponent_sign, zeros, &power];
+        let mut text = DoubleText::new(&[sign, first, point, others]);
+        exponent.iter().for_each(|part| text.push(part));
+        text
+    }
 }
 
 #[cfg(test)]
@@ -289,12 +358,42 @@ mod tests {
         }
     }
 
+    #[test]
+    fn seventeen_digits_are_those_of_c() {
+        let cases: &[(f64, &str)] = &[
+            (0.0, "0"),
+            (-0.0, "-0"),
+            (3.0, "3"),
+            (0.1, "0.10000000000000001"),
+            (-2.5, "-2.5"),
+            (0.3, "0.29999999999999999"),
+            (123_456_789.125, "123456789.125"),
+            // Halfway between two texts: the even one.
+            (1_234_567_890_123_456.0 + 0.25, "1234567890123456.2"),
+            (1_234_567_890_123_456.0 + 0.75, "1234567890123456.8"),
+            (0.0001, "0.0001"),
+            (0.000_01, "1.0000000000000001e-05"),
+            (1e16, "10000000000000000"),
+            (12_345_678_901_234_568.0, "12345678901234568"),
+            (1e17, "1e+17"),
+            (-1.5e300, "-1.5000000000000001e+300"),
+            (5e-324, "4.9406564584124654e-324"),
+            (f64::INFINITY, "inf"),
+            (f64::NEG_INFINITY, "-inf"),
+        ];
+        for (value, text) in cases {
+            assert_eq!(format_double_17(*value).to_string(), *text);
+        }
+    }
+
     proptest! {
         #[test]
         fn every_double_reads_back_as_itself(bits in any::<u64>()) {
             let value = f64::from_bits(bits);
             prop_assume!(value.is_finite());
-            prop_assert_eq!(format_double(value).to_string().parse::<f64>().unwrap().to_bits(), bits);
+            for text in [format_double(value), format_double_17(value)] {
+                prop_assert_eq!(text.to_string().parse::<f64>().unwrap().to_bits(), bits);
+            }
         }
 
         #[test]

@@ -137,12 +137,17 @@ pub(super) fn zscan(cx: &mut Context<'_>, args: Args<'_>) -> CommandResult {
         return reply_empty_scan(&mut cx.reply);
     };
     let scan = Scan::options(cursor, args.tail(3))?;
+    // As Redis 7.2 has it: shortest only where the score is stored as text.
+    let format = match set.listpack() {
+        Some(_) => resp::format_double,
+        None => resp::format_double_17,
+    };
     scan.reply(&mut cx.reply, |cursor, out| {
         let mut written = 0;
         let next = set.scan(cursor, &mut |member, score| {
             if scan.takes(member) {
                 reply_element(out, member);
-                out.bulk(&resp::format_double(score));
+                out.bulk(&format(score));
                 written += 2;
             }
         });

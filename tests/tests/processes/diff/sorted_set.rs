@@ -227,6 +227,35 @@ fn ranks_and_ranges_of_a_big_set_are_those_of_redis() -> anyhow::Result<()> {
 }
 
 #[test]
+fn a_scan_of_a_big_set_shows_seventeen_digits() -> anyhow::Result<()> {
+    let mut pair = Pair::start(&["--zset-max-listpack-entries", "0"])?;
+    for score in [
+        "0.1",
+        "-0.1",
+        "0.3",
+        "3",
+        "-0",
+        "1e16",
+        "1e17",
+        "123456789012345678",
+        "1e-5",
+        "0.0001",
+        "1.7e300",
+        "inf",
+        "-inf",
+        "1234567890123456.75",
+        "5e-324",
+    ] {
+        pair.same(&["DEL", "z"], Order::Fixed)?;
+        pair.same(&["ZADD", "z", score, "m"], Order::Fixed)?;
+        let [ours, theirs] =
+            [&mut pair.our_client, &mut pair.their_client].map(|client| client.text("ZSCAN z 0"));
+        assert_eq!(ours?, theirs?);
+    }
+    Ok(())
+}
+
+#[test]
 fn random_members_come_from_the_set_in_the_asked_number() -> anyhow::Result<()> {
     let mut pair = Pair::start(&[])?;
     for n in 0..700 {
