@@ -185,6 +185,20 @@ pub fn at_least(argument: &[u8], least: i64, text: &'static str) -> Result<usize
         .ok_or(CommandError::new(text))
 }
 
+/// How many elements LMPOP and ZMPOP take: what follows their `LEFT` or `MIN`.
+pub fn pop_count(options: Args<'_>) -> Result<usize, CommandError> {
+    let Some(word) = options.get(0) else {
+        return Ok(1);
+    };
+    let count = options.get(1).filter(|_| args::is(word, "COUNT"));
+    let count = count.ok_or(CommandError::SYNTAX)?;
+    let count = at_least(count, 1, "ERR count should be greater than 0")?;
+    match options.len() {
+        2 => Ok(count),
+        _ => Err(CommandError::SYNTAX),
+    }
+}
+
 /// How many elements a command draws at random.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Draw {
@@ -206,18 +220,23 @@ impl Draw {
             )),
             Err(_) => {
                 let count = usize::try_from(count.unsigned_abs()).unwrap_or(usize::MAX);
-                if count > MAX_REPEATED_ELEMENTS {
-                    Err(OUT_OF_RANGE)
-                } else {
-                    Ok(Self::Repeated(count))
-                }
+                Ok(Self::Repeated(count))
             }
+        }
+    }
+
+    /// Refuses what would be too many with a value or score each.
+    pub fn check_pairs(self) -> CommandResult {
+        const MOST: usize = i64::MAX as usize / 2;
+        match self {
+            Self::Unique(count) | Self::Repeated(count) if count > MOST => Err(OUT_OF_RANGE),
+            Self::Unique(_) | Self::Repeated(_) => Ok(()),
         }
     }
 }
 
 /// Writes `count` elements, each drawn from all: from `packed`, all elements of an encoding in which every draw is a walk,
-/// or by `draw`.
+/// or by `draw`. An error where that would be too many.
 pub fn reply_repeated<T: Copy>(
     reply: &mut ReplyWriter<'_>,
     count: usize,
@@ -226,6 +245,9 @@ pub fn reply_repeated<T: Copy>(
     write: impl Fn(&mut ReplyWriter<'_>, T),
     random: &mut RandomWords,
 ) -> CommandResult {
+    if count > MAX_REPEATED_ELEMENTS {
+        return Err(OUT_OF_RANGE);
+    }
     let packed = packed.filter(|_| count > 1);
     let packed: Option<Vec<T>> = packed.map(Iterator::collect);
     let drawn = (0..count).filter_map(|_| match &packed {

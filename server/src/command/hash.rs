@@ -317,6 +317,9 @@ fn hrandfield(cx: &mut Context<'_>, args: Args<'_>) -> CommandResult {
         (Some(word), 4) if args::is(word, "WITHVALUES") => Values::With,
         (Some(_), _) => return Err(CommandError::SYNTAX),
     };
+    if values == Values::With {
+        draw.check_pairs()?;
+    }
     let Some(hash) = read::<Hash>(cx.keyspace.db(cx.session.db), &args[1])? else {
         cx.reply.array(0);
         return Ok(());

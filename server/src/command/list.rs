@@ -8,7 +8,9 @@ use resp::Args;
 
 use super::{
     CommandError, CommandSpec, Context, Group, KeySpec, args,
-    collection::{at_least, change, change_or_create, positive_count, read, reply_element},
+    collection::{
+        at_least, change, change_or_create, pop_count, positive_count, read, reply_element,
+    },
     error::CommandResult,
 };
 use crate::keyspace::types::{
@@ -216,17 +218,7 @@ fn lmpop(cx: &mut Context<'_>, args: Args<'_>) -> CommandResult {
     let numkeys = at_least(&args[1], 1, "ERR numkeys should be greater than 0")?;
     let where_at = numkeys.saturating_add(2);
     let end = end_of(args.get(where_at).ok_or(CommandError::SYNTAX)?)?;
-    let count = match (
-        args.get(where_at + 1),
-        args.get(where_at + 2),
-        args.len() - where_at,
-    ) {
-        (None, ..) => 1,
-        (Some(word), Some(count), 3) if args::is(word, "COUNT") => {
-            at_least(count, 1, "ERR count should be greater than 0")?
-        }
-        (Some(_), ..) => return Err(CommandError::SYNTAX),
-    };
+    let count = pop_count(args.tail(where_at + 1))?;
     for key in args.tail(2).iter().take(numkeys) {
         if read::<List>(cx.keyspace.db(cx.session.db), key)?.is_none() {
             continue;

@@ -97,6 +97,9 @@ pub(super) fn zrandmember(cx: &mut Context<'_>, args: Args<'_>) -> CommandResult
         (Some(word), 4) if args::is(word, "WITHSCORES") => Scores::With,
         (Some(_), _) => return Err(CommandError::SYNTAX),
     };
+    if scores == Scores::With {
+        draw.check_pairs()?;
+    }
     let Some(set) = read::<SortedSet>(cx.keyspace.db(cx.session.db), &args[1])? else {
         cx.reply.array(0);
         return Ok(());

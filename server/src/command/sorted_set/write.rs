@@ -5,7 +5,9 @@ use resp::{Args, Version};
 use crate::{
     command::{
         CommandError, Context, args,
-        collection::{at_least, change, change_or_create, positive_count, read, reply_element},
+        collection::{
+            at_least, change, change_or_create, pop_count, positive_count, read, reply_element,
+        },
         error::CommandResult,
     },
     keyspace::types::{EncodingLimits, sorted_set::SortedSet},
@@ -330,17 +332,7 @@ pub(super) fn zmpop(cx: &mut Context<'_>, args: Args<'_>) -> CommandResult {
         Some(word) if args::is(word, "MAX") => Extreme::Highest,
         Some(_) | None => return Err(CommandError::SYNTAX),
     };
-    let count = match (
-        args.get(where_at + 1),
-        args.get(where_at + 2),
-        args.len() - where_at,
-    ) {
-        (None, ..) => 1,
-        (Some(word), Some(count), 3) if args::is(word, "COUNT") => {
-            at_least(count, 1, "ERR count should be greater than 0")?
-        }
-        (Some(_), ..) => return Err(CommandError::SYNTAX),
-    };
+    let count = pop_count(args.tail(where_at + 1))?;
     for key in args.tail(2).iter().take(numkeys) {
         if read::<SortedSet>(cx.keyspace.db(cx.session.db), key)?.is_none() {
             continue;
