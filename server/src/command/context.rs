@@ -22,12 +22,23 @@ pub struct Context<'a> {
     pub limits: EncodingLimits,
     /// Longest string that a command may make by adding to one.
     pub max_string_bytes: usize,
+    /// Who has decided that the command runs.
+    pub authority: Authority,
     /// Unix time in milliseconds, constant during a batch of commands.
     pub now_ms: i64,
     /// The same moment in microseconds, for TIME.
     pub now_us: i64,
     /// State of the random sequence that this command may use.
     pub random: &'a mut RandomWords,
+}
+
+/// Who has decided that a command runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Authority {
+    /// This server.
+    Own,
+    /// Its master, which has run it already.
+    Master,
 }
 
 /// A sequence of pseudo-random words, seeded by the engine (a handler draws, it never seeds).

@@ -11,6 +11,7 @@ use super::{
     collection::{
         at_least, change, change_or_create, pop_count, positive_count, read, reply_element,
     },
+    context::Authority,
     error::CommandResult,
 };
 use crate::keyspace::types::{
@@ -263,11 +264,23 @@ fn lset(cx: &mut Context<'_>, args: Args<'_>) -> CommandResult {
     let db = cx.keyspace.db(cx.session.db);
     let list = read::<List>(db, &args[1])?.ok_or(CommandError::NO_SUCH_KEY)?;
     let index = args::integer(&args[2])?;
-    let index = list.resolve(index).ok_or(CommandError::OUT_OF_RANGE)?;
-    change(db, &args[1], |list: &mut List| {
-        list.set(index, &args[3], &limits);
-        (1, ())
+    let index = list.resolve(match cx.authority {
+        Authority::Own => index,
+        // Redis 7.2 and Valkey look at 32 bits of it.
+        Authority::Master => i64::from(index as i32),
+    });
+    change(db, &args[1], |list: &mut List| match index {
+        Some(index) => {
+            list.set(index, &args[3], &limits);
+            (1, ())
+        }
+        None => {
+            // As if it were there, as in Redis: OBJECT ENCODING tells.
+            list.prepare_for(1, args[3].len(), &limits);
+            (0, ())
+        }
     })?;
+    index.ok_or(CommandError::OUT_OF_RANGE)?;
     cx.effects.changed(1);
     cx.reply.ok();
     Ok(())

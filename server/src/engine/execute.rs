@@ -5,6 +5,7 @@ use resp::{Args, ReplyWriter};
 use super::{State, admit::Refusal, clock};
 use crate::command::{
     CommandError, Context, Flags,
+    context::Authority,
     effects::Next,
     session::{Session, Switch, TransactionState},
     table::{self, CommandEntry},
@@ -32,6 +33,13 @@ impl Origin {
         match self {
             Origin::Client | Origin::Internal => config.max_bulk_bytes as usize,
             Origin::Master => MAX_STRING_BYTES,
+        }
+    }
+
+    fn authority(self) -> Authority {
+        match self {
+            Origin::Client | Origin::Internal => Authority::Own,
+            Origin::Master => Authority::Master,
         }
     }
 }
@@ -129,6 +137,7 @@ impl State {
             keyspace: &mut self.keyspace,
             limits: self.core.encoding_limits,
             max_string_bytes: origin.max_string_bytes(&self.core.config.net),
+            authority: origin.authority(),
             session,
             reply: ReplyWriter::new(out, version),
             effects: &mut self.effects,

@@ -305,7 +305,8 @@ impl List {
 
     /// Replaces the element with this index, which must exist.
     pub fn set(&mut self, index: usize, text: &[u8], limits: &EncodingLimits) {
-        self.prepare_for(0, text.len(), limits);
+        // As if it were one more, as Redis does.
+        self.prepare_for(1, text.len(), limits);
         match self.0.view_mut() {
             View::Small(pack) => {
                 if let Some(position) = i64::try_from(index).ok().and_then(|at| pack.seek(at)) {
@@ -641,5 +642,14 @@ mod tests {
         assert_eq!(list.encoding(), "quicklist");
         list.pop(End::Head, &limits, |_| ());
         assert_eq!((list.encoding(), list.len()), ("listpack", 1));
+        // An element that is replaced counts as one more, and the way back is half as long.
+        let limits = EncodingLimits {
+            list_max_listpack_size: 2,
+            ..limits
+        };
+        list.push(End::Tail, b"z", &limits);
+        assert_eq!(list.encoding(), "listpack");
+        list.set(0, b"x", &limits);
+        assert_eq!((list.encoding(), list.len()), ("quicklist", 2));
     }
 }

@@ -267,6 +267,23 @@ fn every_write_of_a_real_master_is_applied_by_our_replica() -> Result<()> {
     replicas_equal_their_master(Program::Redis, &[Program::Redfleet], 3)
 }
 
+/// Redis 7.2 and Valkey look at 32 bits of an index, and send the command as it came.
+#[test]
+fn an_index_beyond_32_bits_means_to_a_replica_what_it_meant_to_its_master() -> Result<()> {
+    let master = Server::start(Program::Valkey, &[])?;
+    let replica = Server::replica_of(Program::Redfleet, &master, &[])?;
+    let (mut m, mut r) = (master.client()?, replica.client()?);
+    m.until("WAIT 1 1000", |n| n == "1")?;
+    m.run("RPUSH l a b c")?;
+    for command in ["LSET l 4294967297 x", "LSET l 4294967295 y"] {
+        ensure!(m.text(command)? == "OK");
+    }
+    m.until("WAIT 1 1000", |n| n == "1")?;
+    ensure!(r.text("LRANGE l 0 -1")? == m.text("LRANGE l 0 -1")?);
+    ensure!(m.info("stats", "sync_full")?.trim() == "1");
+    Ok(())
+}
+
 /// The effects of single commands, as a replica of Redis's protocol sees them.
 #[test]
 fn what_depends_on_time_or_chance_is_sent_as_what_it_did() -> Result<()> {
