@@ -297,6 +297,8 @@ fn linsert(cx: &mut Context<'_>, args: Args<'_>) -> CommandResult {
     let limits = cx.limits;
     let db = cx.keyspace.db(cx.session.db);
     let inserted = change(db, &args[1], |list: &mut List| {
+        // Before the search, as in Redis: OBJECT ENCODING tells.
+        list.prepare_for(1, args[4].len(), &limits);
         match list.position(&args[3]) {
             Some(index) => {
                 list.insert(index, side, &args[4], &limits);
@@ -384,6 +386,10 @@ fn lrem(cx: &mut Context<'_>, args: Args<'_>) -> CommandResult {
     })?;
     let removed = removed.map_or(0, |(changes, ())| changes);
     cx.effects.changed(removed);
+    if removed > 0 && count == i64::MIN {
+        // Newer servers refuse this count, which has no opposite: 0 removes all, too.
+        cx.effects.propagate([b"LREM", &args[1], b"0", &args[3]]);
+    }
     cx.reply.integer(removed as i64);
     Ok(())
 }

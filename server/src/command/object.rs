@@ -8,6 +8,7 @@ use super::{
     CommandError, CommandSpec, Context, Flags, Group, KeySpec, args, error::CommandResult,
     introspection::unknown_subcommand, spec::Handler,
 };
+use crate::keyspace::{ValueRef, entry::Entry, string::StringRef};
 
 /// Elements of a collection from which MEMORY USAGE estimates unless `SAMPLES` says otherwise.
 const DEFAULT_SAMPLES: usize = 5;
@@ -118,11 +119,22 @@ fn object_idletime(cx: &mut Context<'_>, args: Args<'_>) -> CommandResult {
     Ok(())
 }
 
-/// No value is shared here, so one reference each.
+/// No value is shared here; small integers answer what they do in Redis, where they are.
 fn object_refcount(cx: &mut Context<'_>, args: Args<'_>) -> CommandResult {
-    match cx.keyspace.db(cx.session.db).inspect(&args[2]) {
+    const SHARED: std::ops::Range<i64> = 0..10_000;
+    let value = cx.keyspace.db(cx.session.db).inspect(&args[2]);
+    match value.map(Entry::value) {
         None => cx.reply.null(),
-        Some(_) => cx.reply.integer(1),
+        Some(ValueRef::String(StringRef::Int(value))) if SHARED.contains(&value) => {
+            cx.reply.integer(i64::from(i32::MAX));
+        }
+        Some(
+            ValueRef::String(_)
+            | ValueRef::List(_)
+            | ValueRef::Set(_)
+            | ValueRef::Hash(_)
+            | ValueRef::SortedSet(_),
+        ) => cx.reply.integer(1),
     }
     Ok(())
 }

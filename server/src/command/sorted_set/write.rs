@@ -197,6 +197,7 @@ fn add_all(
         key,
         || SortedSet::for_members(count, length, &limits),
         |set| {
+            set.prepare_for(count, &limits);
             let (mut new, mut changed, mut last) = (0u64, 0u64, Added::Refused);
             for (member, score) in members.zip(&scores) {
                 match options.add(set, member, *score, &limits) {

@@ -226,6 +226,14 @@ impl SortedSet {
         }
     }
 
+    /// Leaves the listpack if it may not hold as many members as `count`, which are about to be set, whether they are new or
+    /// not: Redis does so.
+    pub fn prepare_for(&mut self, count: usize, limits: &EncodingLimits) {
+        if count > limits.zset_max_listpack_entries {
+            self.become_indexed();
+        }
+    }
+
     /// Sets the score of a member, which must not be NaN; answers the score it had.
     pub fn set(&mut self, member: &[u8], score: f64, limits: &EncodingLimits) -> Option<f64> {
         if let View::Small(pack) = self.0.view_mut() {
@@ -680,6 +688,12 @@ mod tests {
         long.remove(b"a");
         long.set(&[b'x'; 65], 2.0, &limits);
         assert_eq!((long.encoding(), long.len()), ("skiplist", 2));
+        let mut few = SortedSet::new();
+        few.set(b"a", 1.0, &limits);
+        few.prepare_for(2, &limits);
+        assert_eq!(few.encoding(), "listpack");
+        few.prepare_for(3, &limits);
+        assert_eq!((few.encoding(), few.score(b"a")), ("skiplist", Some(1.0)));
     }
 
     #[test]

@@ -221,6 +221,9 @@ fn encodings_are_named_as_redis_names_them() -> anyhow::Result<()> {
     let mut pair = Pair::start(&["--list-max-listpack-size", "4"])?;
     let lines = format!(
         "SET int 12345
+        SET shared 9999
+        SET unshared 10000
+        SET minus -1
         SET short abc
         SET long {}
         SET big 12345678901234567890
@@ -240,10 +243,11 @@ fn encodings_are_named_as_redis_names_them() -> anyhow::Result<()> {
     );
     pair.script(&lines)?;
     for key in [
-        "int", "short", "long", "big", "changed", "h", "hbig", "ints", "z", "zbig", "l", "nobody",
+        "int", "shared", "unshared", "minus", "short", "long", "big", "changed", "h", "hbig",
+        "ints", "z", "zbig", "l", "nobody",
     ] {
         pair.script(&format!(
-            "OBJECT ENCODING {key}\nTYPE {key}\nOBJECT REFCOUNT nobody"
+            "OBJECT ENCODING {key}\nTYPE {key}\nOBJECT REFCOUNT {key}"
         ))?;
     }
     Ok(())

@@ -319,6 +319,21 @@ fn what_depends_on_time_or_chance_is_sent_as_what_it_did() -> Result<()> {
     Ok(())
 }
 
+/// Valkey 8 refuses the count, which our master takes as Redis does.
+#[test]
+fn the_least_count_of_lrem_reaches_a_replica_that_does_not_know_it() -> Result<()> {
+    let master = Server::start(Program::Redfleet, &[])?;
+    let replica = Server::replica_of(Program::Valkey, &master, &[])?;
+    let (mut m, mut r) = (master.client()?, replica.client()?);
+    m.until("WAIT 1 1000", |n| n == "1")?;
+    m.run("RPUSH l a b a")?;
+    ensure!(m.text("LREM l -9223372036854775808 a")? == "2");
+    ensure!(m.text("LREM l -9223372036854775808 a")? == "0");
+    m.until("WAIT 1 1000", |n| n == "1")?;
+    ensure!(r.text("LRANGE l 0 -1")? == m.text("LRANGE l 0 -1")?);
+    Ok(())
+}
+
 /// A range of members means little where scores differ: what it is depends on how the set is stored, so the replica, which
 /// stores it in another way, is told the members.
 #[test]
