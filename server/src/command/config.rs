@@ -71,13 +71,14 @@ fn set(cx: &mut Context<'_>, args: Args<'_>) -> CommandResult {
     if !args.len().is_multiple_of(2) {
         return Err(CommandError::SYNTAX);
     }
-    if args
-        .tail(2)
-        .iter()
-        .any(|word| std::str::from_utf8(word).is_err())
-    {
+    let is_text = |word: &[u8]| std::str::from_utf8(word).is_ok();
+    if let Some(name) = args.tail(2).iter().step_by(2).find(|name| !is_text(name)) {
+        let unknown = "ERR Unknown option or number of arguments for CONFIG SET - '";
+        return Err(CommandError::quoting(unknown, name, "'"));
+    }
+    if !args.tail(2).iter().all(is_text) {
         return Err(CommandError::new(
-            "ERR CONFIG SET failed - names and values must be UTF-8",
+            "ERR CONFIG SET failed - values must be UTF-8",
         ));
     }
     let words = texts(args, 2);

@@ -106,8 +106,8 @@ macro_rules! yes_no {
 macro_rules! number {
     ($($field:ident).+, $min:expr, $max:expr) => {
         Kind::Number {
-            get: |c| i64::from(c.$($field).+),
-            // The bounds keep the value within the type of the field.
+            // The bounds keep the value within both types.
+            get: |c| c.$($field).+ as i64,
             set: |c, v| c.$($field).+ = v as _,
             min: $min,
             max: $max,
@@ -440,7 +440,7 @@ const REPLICATION_STREAMS: &[Directive] = &[
         "repl-backlog-ttl",
         Live,
         "seconds after the last replica left when the backlog is dropped; 0 keeps it",
-        seconds!(replication.backlog_ttl, 0, MAX_INT),
+        seconds!(replication.backlog_ttl, 0, i64::MAX),
     ),
     Directive::new(
         "repl-timeout",
@@ -501,14 +501,14 @@ const ENCODING: &[Directive] = &[
         "hash-max-listpack-entries",
         Live,
         "fields of a compact hash",
-        number!(encoding.hash_max_listpack_entries, 0, MAX_INT),
+        number!(encoding.hash_max_listpack_entries, 0, i64::MAX),
     )
     .alias("hash-max-ziplist-entries"),
     Directive::new(
         "hash-max-listpack-value",
         Live,
         "bytes of its longest field or value",
-        number!(encoding.hash_max_listpack_value, 0, MAX_INT),
+        bytes!(encoding.hash_max_listpack_value, 0, i64::MAX as u64),
     )
     .alias("hash-max-ziplist-value"),
     Directive::new(
@@ -522,32 +522,32 @@ const ENCODING: &[Directive] = &[
         "set-max-intset-entries",
         Live,
         "members of a set of integers",
-        number!(encoding.set_max_intset_entries, 0, MAX_INT),
+        number!(encoding.set_max_intset_entries, 0, i64::MAX),
     ),
     Directive::new(
         "set-max-listpack-entries",
         Live,
         "members of a compact set",
-        number!(encoding.set_max_listpack_entries, 0, MAX_INT),
+        number!(encoding.set_max_listpack_entries, 0, i64::MAX),
     ),
     Directive::new(
         "set-max-listpack-value",
         Live,
         "bytes of its longest member",
-        number!(encoding.set_max_listpack_value, 0, MAX_INT),
+        number!(encoding.set_max_listpack_value, 0, i64::MAX),
     ),
     Directive::new(
         "zset-max-listpack-entries",
         Live,
         "members of a compact sorted set",
-        number!(encoding.zset_max_listpack_entries, 0, MAX_INT),
+        number!(encoding.zset_max_listpack_entries, 0, i64::MAX),
     )
     .alias("zset-max-ziplist-entries"),
     Directive::new(
         "zset-max-listpack-value",
         Live,
         "bytes of its longest member",
-        number!(encoding.zset_max_listpack_value, 0, MAX_INT),
+        bytes!(encoding.zset_max_listpack_value, 0, i64::MAX as u64),
     )
     .alias("zset-max-ziplist-value"),
 ];

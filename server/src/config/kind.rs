@@ -265,7 +265,7 @@ fn parse_number(word: &str, min: i64, max: i64) -> Result<i64, Problem> {
     Ok(value)
 }
 
-/// Reads a number of bytes: a plain number, or with a unit (`k` = 1000, `kb` = 1024, and so on).
+/// Reads a number of bytes: a plain number, or with a unit (`k` = 1000, `kb` = 1024, and so on). No number is 0, as in Redis.
 pub fn parse_bytes(word: &str) -> Option<u64> {
     let digits = word
         .find(|c: char| !c.is_ascii_digit())
@@ -281,6 +281,9 @@ pub fn parse_bytes(word: &str) -> Option<u64> {
         "gb" => 1 << 30,
         _ => return None,
     };
+    if number.is_empty() {
+        return Some(0);
+    }
     number.parse::<u64>().ok()?.checked_mul(factor)
 }
 

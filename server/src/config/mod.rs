@@ -206,21 +206,21 @@ pub struct MemoryConfig {
 #[derive(Clone, PartialEq, Debug)]
 pub struct EncodingConfig {
     /// Fields of a compact hash.
-    pub hash_max_listpack_entries: u32,
+    pub hash_max_listpack_entries: u64,
     /// Bytes of its longest field or value.
-    pub hash_max_listpack_value: u32,
+    pub hash_max_listpack_value: u64,
     /// Size of one list node: positive is a number of entries, -1 to -5 is 4, 8, 16, 32 or 64 kB.
     pub list_max_listpack_size: i32,
     /// Members of a set of integers.
-    pub set_max_intset_entries: u32,
+    pub set_max_intset_entries: u64,
     /// Members of a compact set.
-    pub set_max_listpack_entries: u32,
+    pub set_max_listpack_entries: u64,
     /// Bytes of its longest member.
-    pub set_max_listpack_value: u32,
+    pub set_max_listpack_value: u64,
     /// Members of a compact sorted set.
-    pub zset_max_listpack_entries: u32,
+    pub zset_max_listpack_entries: u64,
     /// Bytes of its longest member.
-    pub zset_max_listpack_value: u32,
+    pub zset_max_listpack_value: u64,
 }
 
 /// What the operator adds when it runs this server.
@@ -402,6 +402,14 @@ impl Config {
         const DEFAULT: u32 = 10;
         let given = self.inert.get("hz").and_then(|value| value.parse().ok());
         given.unwrap_or(DEFAULT).clamp(1, 500)
+    }
+
+    /// Puts `hz` within those bounds, as CONFIG SET does; a file may say more.
+    fn cap_hz(&mut self) {
+        let hz = self.hz();
+        if let Some(given) = self.inert.get_mut("hz") {
+            *given = hz.to_string();
+        }
     }
 
     /// Checks what no single directive can: combinations. The message names the cure.

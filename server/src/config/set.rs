@@ -107,6 +107,7 @@ impl Config {
                 .set(directive.name, &mut config, &[value], Occurrence::First);
             set.map_err(|problem| failed(name, &problem))?;
         }
+        config.cap_hz();
         config
             .check()
             .map_err(|problem| failed(known.first().map_or("", |k| k.1), &problem))?;

@@ -186,18 +186,18 @@ pub(super) const fn replica_of() -> Kind {
 
 pub(super) const fn output_limits() -> Kind {
     fn set(config: &mut Config, words: &[&str]) -> Result<(), Problem> {
+        if words.is_empty() {
+            return Err(WRONG_ARGUMENTS.into());
+        }
         let words: Vec<&str> = words
             .iter()
             .flat_map(|w| w.split_ascii_whitespace())
             .collect();
-        if words.is_empty() || !words.len().is_multiple_of(4) {
+        let (groups, []) = words.as_chunks() else {
             return Err("Wrong number of arguments in buffer limit configuration.".into());
-        }
+        };
         let mut limits = config.net.output_limits;
-        for group in words.chunks(4) {
-            let [class, hard, soft, seconds] = group else {
-                return Err("Wrong number of arguments in buffer limit configuration.".into());
-            };
+        for [class, hard, soft, seconds] in groups {
             let class = class.to_ascii_lowercase();
             let limit = match class.as_str() {
                 "normal" => &mut limits.normal,

@@ -230,6 +230,72 @@ fn wrong_settings_get_the_texts_of_redis() {
 }
 
 #[test]
+fn bounds_and_units_are_those_of_redis() {
+    const MOST: &str = "9223372036854775807";
+    let cases = [
+        ("hash-max-listpack-entries", MOST, Ok(MOST)),
+        ("set-max-intset-entries", MOST, Ok(MOST)),
+        ("set-max-listpack-entries", MOST, Ok(MOST)),
+        ("set-max-listpack-value", MOST, Ok(MOST)),
+        (
+            "set-max-listpack-value",
+            "1kb",
+            Err("argument couldn't be parsed into an integer"),
+        ),
+        ("zset-max-ziplist-entries", MOST, Ok(MOST)),
+        (
+            "zset-max-listpack-entries",
+            "-1",
+            Err("argument must be between 0 and 9223372036854775807 inclusive"),
+        ),
+        ("repl-backlog-ttl", MOST, Ok(MOST)),
+        ("hash-max-listpack-value", "1kb", Ok("1024")),
+        ("hash-max-ziplist-value", "1k", Ok("1000")),
+        ("zset-max-listpack-value", MOST, Ok(MOST)),
+        (
+            "zset-max-ziplist-value",
+            "-1",
+            Err("argument must be a memory value"),
+        ),
+        (
+            "zset-max-listpack-value",
+            "9223372036854775808",
+            Err("argument must be between 0 and 9223372036854775807 inclusive"),
+        ),
+        ("maxmemory", "", Ok("0")),
+        ("maxmemory", "kb", Ok("0")),
+        (
+            "repl-backlog-size",
+            "",
+            Err("argument must be between 1 and 9223372036854775807 inclusive"),
+        ),
+        ("hz", "0", Ok("1")),
+        ("hz", "1000", Ok("500")),
+        ("hz", "50", Ok("50")),
+        (
+            "client-output-buffer-limit",
+            "",
+            Ok("normal 0 0 0 slave 268435456 67108864 60 pubsub 33554432 8388608 60"),
+        ),
+        (
+            "client-output-buffer-limit",
+            "normal 0 0",
+            Err("Wrong number of arguments in buffer limit configuration."),
+        ),
+    ];
+    for (name, value, expected) in cases {
+        let shown = set(&Config::default(), &[(name, value)]).map(|config| get(&config, name));
+        let expected = expected.map(str::to_owned).map_err(|why| {
+            format!("ERR CONFIG SET failed (possibly related to argument '{name}') - {why}")
+        });
+        assert_eq!(shown, expected, "{name} {value}");
+    }
+    let mut file = Config::default();
+    given(&mut file, "hz", "1000").unwrap();
+    assert_eq!((get(&file, "hz").as_str(), file.hz()), ("1000", 500));
+}
+
+#[test]
 fn one_directive_cannot_be_set_twice_by_its_two_names() {
     let twice = set(
         &Config::default(),

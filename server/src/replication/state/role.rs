@@ -140,7 +140,8 @@ impl Replication {
             return;
         }
         let since_ms = *self.lonely_since_ms.get_or_insert(monotonic_ms);
-        let over = monotonic_ms - since_ms > backlog_ttl.as_millis() as i64;
+        let ttl_ms = i64::try_from(backlog_ttl.as_millis()).unwrap_or(i64::MAX);
+        let over = monotonic_ms - since_ms > ttl_ms;
         if over && !backlog_ttl.is_zero() && self.backlog.is_some() {
             tracing::info!("the backlog is freed: no replica has used it for repl-backlog-ttl");
             self.backlog = None;

@@ -138,6 +138,7 @@ fn errors_show_the_bytes_of_an_argument_as_they_came() -> Result<()> {
             b"*2\r\n$3\r\nNO\xff\r\n$5\r\n\xfe\x80a\x00b\r\n\
               *2\r\n$6\r\nCONFIG\r\n$2\r\n\xff\xfe\r\n\
               *4\r\n$6\r\nCLIENT\r\n$4\r\nLIST\r\n$4\r\nTYPE\r\n$2\r\n\xff\n\r\n\
+              *4\r\n$6\r\nCONFIG\r\n$3\r\nSET\r\n$5\r\nno\xff\x00x\r\n$1\r\n1\r\n\
               *4\r\n$6\r\nEXPIRE\r\n$1\r\nk\r\n$1\r\n1\r\n$1\r\n\xff\r\n",
         )?;
         client.send_raw(

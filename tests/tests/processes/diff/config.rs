@@ -3,7 +3,7 @@
 use anyhow::Result;
 use redfleet_tests::{
     client::{Client, as_text},
-    diff::Pair,
+    diff::{Order, Pair},
 };
 use redis::Value;
 
@@ -48,6 +48,23 @@ fn what_redis_reads_at_the_start_only_cannot_be_set() -> Result<()> {
         "CONFIG SET slave-ignore-maxmemory yes
         CONFIG GET slave-ignore-maxmemory
         CONFIG SET repl-backlog-size 1
-        CONFIG GET repl-backlog-size",
-    )
+        CONFIG GET repl-backlog-size
+        CONFIG SET hash-max-listpack-value 1kb
+        CONFIG GET hash-max-listpack-value
+        CONFIG SET zset-max-ziplist-value x
+        CONFIG SET hash-max-ziplist-entries 9223372036854775807
+        CONFIG GET hash-max-listpack-entries
+        CONFIG SET hz 1000
+        CONFIG GET hz
+        CONFIG SET maxmemory kb
+        CONFIG GET maxmemory",
+    )?;
+    for name in [
+        "client-output-buffer-limit",
+        "maxmemory",
+        "repl-backlog-size",
+    ] {
+        pair.same(&["CONFIG", "SET", name, ""], Order::Fixed)?;
+    }
+    Ok(())
 }
