@@ -5,7 +5,7 @@ use resp::Args;
 
 use super::{
     CommandError, CommandSpec, Context, Flags, Group, args,
-    error::CommandResult,
+    error::{CommandResult, MAX_SHOWN_BYTES},
     host::{NeedsPassword, PasswordChange, UserView},
     introspection::{categories, help_of, unknown_subcommand},
     session::Scope,
@@ -91,7 +91,7 @@ const ACL: &[CommandSpec] = &[
 fn cat(cx: &mut Context<'_>, args: Args<'_>) -> CommandResult {
     let Some(wanted) = args.get(2).filter(|_| args.len() == 3) else {
         if args.len() > 3 {
-            return Err(CommandError::wrong_arity("acl|cat"));
+            return Err(CommandError::unknown_form(args));
         }
         cx.reply.array(CATEGORIES.len());
         CATEGORIES
@@ -100,7 +100,8 @@ fn cat(cx: &mut Context<'_>, args: Args<'_>) -> CommandResult {
         return Ok(());
     };
     let Some(category) = CATEGORIES.iter().find(|name| args::is(wanted, name)) else {
-        return Err(CommandError::quoting("ERR Unknown category '", wanted, "'"));
+        let shown = &wanted[..wanted.len().min(MAX_SHOWN_BYTES)];
+        return Err(CommandError::quoting("ERR Unknown category '", shown, "'"));
     };
     let has = |spec: &CommandSpec| categories(spec).iter().any(|c| &c[1..] == *category);
     let all = table::table().all();
@@ -136,6 +137,19 @@ fn hex(digest: &[u8]) -> String {
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// The flags of a user, in Redis's order.
+fn flags(user: &UserView) -> Vec<&'static str> {
+    let open = match user.needs_password {
+        NeedsPassword::No => Some("nopass"),
+        NeedsPassword::Yes => None,
+    };
+    ["on"]
+        .into_iter()
+        .chain(open)
+        .chain(["sanitize-payload"])
+        .collect()
+}
+
 /// The rules of a scope, as ACL writes them: commands, keys, channels.
 fn rules(scope: Scope) -> (&'static str, &'static str, &'static str) {
     match scope {
@@ -154,12 +168,9 @@ fn getuser(cx: &mut Context<'_>, args: Args<'_>) -> CommandResult {
     let reply = &mut cx.reply;
     reply.map(6);
     reply.bulk(b"flags");
-    let is_open = user.needs_password == NeedsPassword::No;
-    reply.set(1 + usize::from(is_open));
-    reply.bulk(b"on");
-    if is_open {
-        reply.bulk(b"nopass");
-    }
+    let flags = flags(user);
+    reply.set(flags.len());
+    flags.iter().for_each(|flag| reply.bulk(flag.as_bytes()));
     reply.bulk(b"passwords");
     reply.array(user.digests.len());
     user.digests
@@ -180,10 +191,8 @@ fn getuser(cx: &mut Context<'_>, args: Args<'_>) -> CommandResult {
 
 fn line(user: &UserView) -> String {
     let (commands, keys, channels) = rules(user.scope);
-    let mut words = vec!["user".to_owned(), user.name.to_string(), "on".to_owned()];
-    if user.needs_password == NeedsPassword::No {
-        words.push("nopass".to_owned());
-    }
+    let mut words = vec!["user".to_owned(), user.name.to_string()];
+    words.extend(flags(user).into_iter().map(str::to_owned));
     words.extend(
         user.digests
             .iter()
@@ -250,8 +259,9 @@ fn modifier_error(word: &[u8], problem: &str) -> CommandError {
 
 /// What a rule changes; nothing where it grants what the user has anyway.
 fn change(word: &[u8]) -> Result<Option<PasswordChange<'_>>, &'static str> {
-    const GRANTED: [&str; 7] = [
+    const GRANTED: [&str; 8] = [
         "on",
+        "sanitize-payload",
         "~*",
         "&*",
         "+@all",
@@ -259,13 +269,12 @@ fn change(word: &[u8]) -> Result<Option<PasswordChange<'_>>, &'static str> {
         "allchannels",
         "allcommands",
     ];
-    const KNOWN: [&str; 8] = [
+    const KNOWN: [&str; 7] = [
         "off",
         "reset",
         "resetkeys",
         "resetchannels",
         "nocommands",
-        "sanitize-payload",
         "skip-sanitize-payload",
         "clearselectors",
     ];

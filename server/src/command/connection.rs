@@ -315,11 +315,10 @@ fn client_list(cx: &mut Context<'_>, args: Args<'_>) -> CommandResult {
     Ok(())
 }
 
+/// A number that a client may have; a negative one is larger than those that are given.
 fn client_number(word: &[u8]) -> Result<u64, CommandError> {
-    let id = resp::parse_i64(word)
-        .and_then(|id| u64::try_from(id).ok())
-        .filter(|id| *id > 0);
-    id.ok_or(CommandError::new("ERR Invalid client ID"))
+    let id = resp::parse_i64(word).ok_or(CommandError::new("ERR Invalid client ID"))?;
+    Ok(id as u64)
 }
 
 fn client_type(word: &[u8]) -> Result<ClientType, CommandError> {
@@ -429,11 +428,7 @@ fn check_most(args: Args<'_>, most: usize) -> CommandResult {
     if args.len() <= most {
         return Ok(());
     }
-    Err(CommandError::quoting(
-        "ERR unknown subcommand or wrong number of arguments for '",
-        &args[1],
-        "'. Try CLIENT HELP.",
-    ))
+    Err(CommandError::unknown_form(args))
 }
 
 fn client_pause(cx: &mut Context<'_>, args: Args<'_>) -> CommandResult {
@@ -450,8 +445,12 @@ fn client_pause(cx: &mut Context<'_>, args: Args<'_>) -> CommandResult {
     };
     let wrong = CommandError::new("ERR timeout is not an integer or out of range");
     let ms = resp::parse_i64(&args[2]).ok_or(wrong)?;
-    let ms = u64::try_from(ms).map_err(|_| CommandError::new("ERR timeout is negative"))?;
-    cx.host.pause(kind, Duration::from_millis(ms));
+    let positive = u64::try_from(ms);
+    let positive = positive.map_err(|_| CommandError::new("ERR timeout is negative"))?;
+    if ms.checked_add(cx.now_ms).is_none() {
+        return Err(CommandError::new("ERR timeout is out of range"));
+    }
+    cx.host.pause(kind, Duration::from_millis(positive));
     cx.reply.ok();
     Ok(())
 }

@@ -63,6 +63,18 @@ impl CommandError {
         Self::quoting("ERR unknown subcommand '", word, &cure)
     }
 
+    /// What a container answers to a subcommand that it knows, but not with so many arguments.
+    pub fn unknown_form(args: Args<'_>) -> Self {
+        let container = args.get(0).unwrap_or_default().to_ascii_uppercase();
+        let cure = format!("'. Try {} HELP.", String::from_utf8_lossy(&container));
+        let word = args.get(1).unwrap_or_default();
+        Self::quoting(
+            "ERR unknown subcommand or wrong number of arguments for '",
+            word,
+            &cure,
+        )
+    }
+
     /// `ERR wrong number of arguments for 'name' command`.
     pub fn wrong_arity(name: &str) -> Self {
         Self::owned(format!(

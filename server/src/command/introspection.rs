@@ -158,9 +158,14 @@ fn describe(cx: &mut Context<'_>, entry: &CommandEntry) {
     categories
         .iter()
         .for_each(|category| reply.simple(category));
-    reply.array(0);
+    // No tips.
+    reply.set(0);
     describe_keys(cx, spec);
-    cx.reply.array(entry.subcommands.len());
+    match entry.subcommands.len() {
+        0 => cx.reply.set(0),
+        // As Redis has it: an array, unless it is empty.
+        count => cx.reply.array(count),
+    }
     entry.subcommands.iter().for_each(|sub| describe(cx, sub));
 }
 
@@ -178,29 +183,29 @@ fn first_last_step(keys: KeySpec) -> (i32, i32, i32) {
     }
 }
 
-/// The key specifications of COMMAND INFO.
+/// The key specifications of COMMAND INFO, a set.
 fn describe_keys(cx: &mut Context<'_>, spec: &CommandSpec) {
     let range = |last, step| [("lastkey", last), ("keystep", step), ("limit", 0)];
     let use_of = |index: usize| spec.key_uses.get(index).copied().unwrap_or_default();
     match spec.keys {
-        KeySpec::None => cx.reply.array(0),
+        KeySpec::None => cx.reply.set(0),
         KeySpec::Range { first, last, step } => {
-            cx.reply.array(1);
+            cx.reply.set(1);
             let last = if last < 0 { last } else { last - first };
             describe_key(cx, use_of(0), first, range(last, step));
         }
         KeySpec::Two => {
-            cx.reply.array(2);
+            cx.reply.set(2);
             describe_key(cx, use_of(0), 1, range(0, 1));
             describe_key(cx, use_of(1), 2, range(0, 1));
         }
         KeySpec::TargetAndAll => {
-            cx.reply.array(2);
+            cx.reply.set(2);
             describe_key(cx, use_of(0), 1, range(0, 1));
             describe_key(cx, use_of(1), 2, range(-1, 1));
         }
         KeySpec::Counted { count, extra } => {
-            cx.reply.array(1 + usize::from(extra > 0));
+            cx.reply.set(1 + usize::from(extra > 0));
             if extra > 0 {
                 describe_key(cx, use_of(0), extra as i32, range(0, 1));
             }

@@ -51,6 +51,8 @@ const NEWER: &[(&str, &str, &str)] = &[
         "{begin_search={spec={index=1} type=index} find_keys={spec={keystep=1 lastkey=0 limit=0} type=range} flags=OW,update}; \
          {begin_search={spec={index=2} type=index} find_keys={spec={keystep=1 lastkey=-1 limit=0} type=range} flags=RO,access}",
     ),
+    // Not newer but ours: subcommands of DEBUG are described.
+    ("debug", "kinds", "--s---sssa"),
     // Not newer but ours: replicas may come back to a master whose lease has ended.
     (
         "psync",
@@ -91,7 +93,21 @@ fn described(reply: &Value) -> Result<BTreeMap<String, String>> {
         ),
         ("categories".to_owned(), sorted(&fields[6])),
         ("keys".to_owned(), keys.join("; ")),
+        ("kinds".to_owned(), fields.iter().map(kind).collect()),
     ]))
+}
+
+/// Arrays and sets, which RESP3 tells apart; `-` for any other.
+#[allow(
+    clippy::wildcard_enum_match_arm,
+    reason = "the crate may add kinds of values"
+)]
+fn kind(value: &Value) -> char {
+    match value {
+        Value::Array(_) => 'a',
+        Value::Set(_) => 's',
+        _ => '-',
+    }
 }
 
 #[allow(
@@ -229,14 +245,23 @@ fn keys_are_found_where_redis_finds_them() -> Result<()> {
 #[test]
 fn several_passwords_of_the_default_user_work_as_in_redis() -> Result<()> {
     let mut pair = Pair::start(&[])?;
+    let fresh = pair.our_client.text("ACL LIST")?;
+    ensure!(
+        fresh.contains("user default on nopass sanitize-payload ~* &* +@all"),
+        "{fresh}"
+    );
+    // The peer does not set the flag of itself, as 7.2 does.
     pair.script(
-        "ACL LIST
+        "ACL SETUSER default sanitize-payload
+        ACL LIST
         ACL GETUSER default
         ACL GETUSER nobody
         ACL WHOAMI
         ACL USERS
         ACL CAT
         ACL CAT nosuch
+        ACL CAT a b
+        acl cat a b
         ACL DELUSER default
         ACL DELUSER nobody
         ACL SETUSER default >a >b
@@ -343,6 +368,25 @@ fn clients_are_asked_about_and_held_back_as_in_redis() -> Result<()> {
         SWAPDB 0 x
         SWAPDB 0 99",
     )
+}
+
+#[test]
+fn numbers_that_no_client_has_list_nobody() -> Result<()> {
+    let mut pair = Pair::start(&[])?;
+    pair.script(
+        "CLIENT LIST ID 0
+        CLIENT LIST ID -1
+        CLIENT LIST ID 99999 0 -9223372036854775808
+        CLIENT LIST ID 0 x",
+    )?;
+    // The peer takes the longest pause, and it is over at once: 7.2 refuses it.
+    for mode in ["ALL", "WRITE"] {
+        let refused = pair
+            .our_client
+            .text(&format!("CLIENT PAUSE 9223372036854775807 {mode}"))?;
+        ensure!(refused.contains("timeout is out of range"), "{refused}");
+    }
+    Ok(())
 }
 
 #[test]
