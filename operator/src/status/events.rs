@@ -1,13 +1,12 @@
 //! Events about a set, for `kubectl describe`. Pure; [`crate::context::Context::publish`] sends them.
 
 use kube::runtime::events::{Event, EventType};
-
 use sha2::{Digest, Sha256};
 
-use super::length::cut;
+use super::length::cut_to_bytes;
 
-/// Longest note of an event that the API server takes, in characters.
-const MAX_NOTE_CHARS: usize = 900;
+/// Longest note of an event that the API server takes (its `NoteLengthLimit`), in bytes.
+const MAX_NOTE_BYTES: usize = 1024;
 
 /// Bytes of the digest in an [`action`]: two notes within some minutes share one by chance of 1 to 2^32.
 const ACTION_DIGEST_BYTES: usize = 4;
@@ -29,7 +28,7 @@ pub fn event(type_: EventType, reason: &str, action: &str, note: &str) -> Event 
     Event {
         type_,
         reason: reason.to_owned(),
-        note: Some(cut(note, MAX_NOTE_CHARS)),
+        note: Some(cut_to_bytes(note, MAX_NOTE_BYTES)),
         action: action.to_owned(),
         secondary: None,
     }

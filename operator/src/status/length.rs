@@ -13,6 +13,16 @@ pub fn cut(text: &str, max_chars: usize) -> String {
     kept.chain([CUT_MARK]).collect()
 }
 
+/// The same by bytes of UTF-8, as Kubernetes counts some fields; `max_bytes` has room for the mark.
+#[must_use]
+pub fn cut_to_bytes(text: &str, max_bytes: usize) -> String {
+    if text.len() <= max_bytes {
+        return text.to_owned();
+    }
+    let end = text.floor_char_boundary(max_bytes.saturating_sub(CUT_MARK.len_utf8()));
+    format!("{}{CUT_MARK}", &text[..end])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -27,6 +37,19 @@ mod tests {
             ("äöüßé", "äöü…"),
         ] {
             assert_eq!(cut(text, 4), fitting);
+        }
+    }
+
+    #[test]
+    fn a_text_is_cut_by_bytes_between_characters() {
+        for (text, fitting) in [
+            ("", ""),
+            ("sixsix", "sixsix"),
+            ("sevenby", "sev…"),
+            ("äöü", "äöü"),
+            ("äöüß", "ä…"),
+        ] {
+            assert_eq!(cut_to_bytes(text, 6), fitting);
         }
     }
 }

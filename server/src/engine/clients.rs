@@ -111,17 +111,28 @@ impl Shown {
             watch: session.watched.len(),
             no_evict: session.no_evict,
             no_touch: session.no_touch,
-            user: session
-                .login
-                .as_ref()
-                .map(|login| Arc::as_ptr(&login.user).addr()),
+            user: user_of(session.login.as_ref()),
         }
     }
 }
 
+fn user_of(login: Option<&Login>) -> Option<usize> {
+    login.map(|login| Arc::as_ptr(&login.user).addr())
+}
+
 impl Registry {
-    /// Makes a handle with a fresh id and adds it.
-    pub fn register(&self, address: Arc<str>, local: Arc<str>, now_ms: i64) -> Arc<ClientHandle> {
+    /// Makes a handle with a fresh id and adds it. `login` is what nobody has to ask for: others see it from the first moment, so
+    /// that who closes all clients of a user misses none.
+    pub fn register(
+        &self,
+        address: Arc<str>,
+        local: Arc<str>,
+        login: Option<Login>,
+        now_ms: i64,
+    ) -> Arc<ClientHandle> {
+        let mut published = Published::default();
+        published.shown.user = user_of(login.as_ref());
+        published.login = login;
         let handle = Arc::new(ClientHandle {
             id: self.last_id.fetch_add(1, Ordering::Relaxed) + 1,
             address,
@@ -137,7 +148,7 @@ impl Registry {
             closing: AtomicU8::new(0),
             unblock: Mutex::new(None),
             wake: Notify::new(),
-            published: Mutex::new(Published::default()),
+            published: Mutex::new(published),
             publications: AtomicU64::new(0),
         });
         self.clients.lock().insert(handle.id, handle.clone());
@@ -342,6 +353,11 @@ impl ClientHandle {
             .store(session.last_command, Ordering::Relaxed);
     }
 
+    /// The login that was published last.
+    pub fn login(&self) -> Option<Login> {
+        self.published.lock().login.clone()
+    }
+
     /// How often [`ClientHandle::publish`] was called.
     pub fn publications(&self) -> u64 {
         self.publications.load(Ordering::Relaxed)
@@ -433,11 +449,12 @@ pub fn skips(filter: &ClientFilter, id: u64, own: u64) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::command::session::Scope;
 
     #[test]
     fn a_client_that_does_not_read_is_too_slow_at_once_or_after_a_while() {
         let registry = Registry::default();
-        let client = registry.register(Arc::from("a"), Arc::from("b"), 0);
+        let client = registry.register(Arc::from("a"), Arc::from("b"), None, 0);
         let limit = OutputLimit {
             hard_bytes: 100,
             soft_bytes: 50,
@@ -459,9 +476,29 @@ mod tests {
     }
 
     #[test]
+    fn a_new_client_that_need_not_log_in_is_its_users_from_the_first_moment() {
+        let registry = Registry::default();
+        let login = Login {
+            user: Arc::from("default"),
+            scope: Scope::Everything,
+        };
+        let address = || Arc::<str>::from("a");
+        let open = registry.register(address(), address(), Some(login.clone()), 0);
+        registry.register(address(), address(), None, 0);
+        let of_the_user = ClientFilter {
+            user: Some(b"default".to_vec()),
+            ..ClientFilter::default()
+        };
+        let found = registry.matching(&of_the_user, 0);
+        let found: Vec<u64> = found.iter().map(|client| client.id).collect();
+        assert_eq!(found, [open.id]);
+        assert_eq!(open.login(), Some(login));
+    }
+
+    #[test]
     fn a_client_that_waits_is_not_idle() {
         let registry = Registry::default();
-        let client = registry.register(Arc::from("a"), Arc::from("b"), 0);
+        let client = registry.register(Arc::from("a"), Arc::from("b"), None, 0);
         client.set_blocked(Blocked::Yes);
         let later_ms = clock::monotonic_ms() + 10_000;
         registry.close_idle(1_000, later_ms);

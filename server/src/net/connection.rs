@@ -101,7 +101,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             handle.address.clone(),
             handle.local_address.clone(),
         );
-        session.login = engine.lock().core.users.open_login();
+        session.login = handle.login();
         let limits = limits_of(&session, &engine);
         handle.publish(&session);
         Self {

@@ -88,25 +88,26 @@ fn admit(
     engine: &Engine,
     give: &impl Fn(std::net::TcpStream, Arc<ClientHandle>),
 ) -> io::Result<()> {
-    let refusal = {
+    let (refusal, login) = {
         let mut state = engine.lock();
         let config = &state.core.config;
         let keepalive = config.net.tcp_keepalive;
         let limit = config.net.max_clients as usize;
-        let protected = config.net.protected_mode
-            && state.core.users.open_login().is_some()
-            && !peer.ip().to_canonical().is_loopback();
+        let login = state.core.users.open_login();
+        let protected =
+            config.net.protected_mode && login.is_some() && !peer.ip().to_canonical().is_loopback();
         let full = engine.shared.clients.len() >= limit;
         state.core.stats.connections_received += 1;
         state.core.stats.connections_rejected += u64::from(full || protected);
         keep_alive(&stream, keepalive);
-        if protected {
+        let refusal = if protected {
             Some(DENIED)
         } else if full {
             Some(TOO_MANY)
         } else {
             None
-        }
+        };
+        (refusal, login)
     };
     if let Some(text) = refusal {
         // The buffer of a new socket takes it. Nobody is waited for here: others want to be accepted.
@@ -117,6 +118,7 @@ fn admit(
     let handle = engine.shared.clients.register(
         Arc::from(peer.to_string()),
         Arc::from(local.to_string()),
+        login,
         clock::monotonic_ms(),
     );
     give(stream.into_std()?, handle);

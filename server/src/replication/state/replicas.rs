@@ -190,7 +190,7 @@ mod tests {
         replication.ensure_backlog();
         for &state in states {
             replication.attach(Replica {
-                handle: clients.register(Arc::from("a"), Arc::from("b"), 0),
+                handle: clients.register(Arc::from("a"), Arc::from("b"), None, 0),
                 ip: String::new(),
                 port: 0,
                 state,

@@ -125,8 +125,11 @@ fn a_log_that_is_renamed_goes_on_in_a_new_file() -> Result<()> {
             line.to_ascii_lowercase()
                 .contains("ready to accept connections")
         };
-        let text = fs::read_to_string(&log).with_context(|| format!("{program:?}"))?;
-        assert!(text.lines().any(|line| ready(&line)), "{text}");
+        // Clients are served before the line is written.
+        eventually("that it is ready, in its log", DEADLINE, || {
+            let text = fs::read_to_string(&log).with_context(|| format!("{program:?}"))?;
+            Ok(text.lines().any(|line| ready(&line)).then_some(()))
+        })?;
         fs::rename(&log, server.folder().join("own.log.1"))?;
         assert_eq!(client.text("REPLICAOF 127.0.0.1 1")?, "OK");
         eventually("a line in the new file", DEADLINE, || {
