@@ -11,7 +11,7 @@
 
 use std::{
     io::ErrorKind,
-    net::TcpListener,
+    net::TcpStream,
     ops::Range,
     os::{
         linux::net::SocketAddrExt,
@@ -67,12 +67,16 @@ fn claim(port: u16) -> anyhow::Result<Option<UnixListener>> {
         Err(error) if error.kind() == ErrorKind::AddrInUse => return Ok(None),
         Err(error) => return Err(error).context("claiming a port"),
     };
-    let is_free = TcpListener::bind(("127.0.0.1", port)).is_ok();
+    // Asked by connecting: the socket of a trial to listen would be inherited, for a moment, by a child that another thread is
+    // making just then, and the server that gets the number could not listen.
+    let is_free = TcpStream::connect(("127.0.0.1", port)).is_err();
     Ok(is_free.then_some(claim))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::TcpListener;
+
     use super::*;
 
     #[test]
