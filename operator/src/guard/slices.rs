@@ -146,12 +146,12 @@ impl Guard {
 
     /// Without a master: keeps only the addresses of pods that are still there.
     pub(super) async fn drop_gone(&mut self) {
-        let Some(set) = self.wanted.clone() else {
-            return;
-        };
         if !self.slices.must_drop(self.context.now_ms()) {
             return;
         }
+        let Some(set) = self.wanted.clone() else {
+            return;
+        };
         for target in [Target::Master, Target::Replicas] {
             for family in [AddressFamily::Ipv4, AddressFamily::Ipv6] {
                 let name = endpoint_slice(&set, target, family, &[]).name_any();

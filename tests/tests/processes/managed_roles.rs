@@ -539,6 +539,25 @@ fn a_member_that_lost_its_folder_is_a_learner_until_the_others_know_it() -> anyh
     Ok(())
 }
 
+/// What the operator sends at the end of a rotation: `c2` and `r2` count alone, and a link logs in with `r2`.
+fn retired() -> proto::SetCredentialsRequest {
+    let user = |name: &str, password: &str| proto::User {
+        name: name.to_owned(),
+        passwords: vec![proto::AcceptedPassword {
+            password: password.to_owned(),
+        }],
+    };
+    proto::SetCredentialsRequest {
+        revision: 16,
+        users: vec![user("default", "c2"), user("replication", "r2")],
+        replication: Some(proto::ReplicationCredential {
+            user: "replication".to_owned(),
+            password: "r2".to_owned(),
+            since_revision: 2,
+        }),
+    }
+}
+
 #[test]
 fn a_member_that_restarts_during_a_rotation_accepts_and_presents_what_counts() -> anyhow::Result<()>
 {
@@ -556,21 +575,7 @@ fn a_member_that_restarts_during_a_rotation_accepts_and_presents_what_counts() -
         let answer = client.text(&format!("AUTH {password}"))?;
         ensure!(answer == "OK", "{password}: {answer}");
     }
-    let user = |name: &str, password: &str| proto::User {
-        name: name.to_owned(),
-        passwords: vec![proto::AcceptedPassword {
-            password: password.to_owned(),
-        }],
-    };
-    let retired = proto::SetCredentialsRequest {
-        revision: 16,
-        users: vec![user("default", "c2"), user("replication", "r2")],
-        replication: Some(proto::ReplicationCredential {
-            user: "replication".to_owned(),
-            password: "r2".to_owned(),
-            since_revision: 2,
-        }),
-    };
+    let retired = retired();
     for at in 0..3 {
         fleet.set_credentials(at, retired.clone())?;
     }
@@ -630,22 +635,7 @@ fn a_full_copy_outlives_a_rotation_and_the_link_logs_in_anew_after_it() -> anyho
             .loading
             .is_some_and(|loading| loading.loaded_bytes > 0)
     })?;
-    let user = |name: &str, password: &str| proto::User {
-        name: name.to_owned(),
-        passwords: vec![proto::AcceptedPassword {
-            password: password.to_owned(),
-        }],
-    };
-    let rotation = proto::SetCredentialsRequest {
-        revision: 16,
-        users: vec![user("default", "c2"), user("replication", "r2")],
-        replication: Some(proto::ReplicationCredential {
-            user: "replication".to_owned(),
-            password: "r2".to_owned(),
-            since_revision: 2,
-        }),
-    };
-    fleet.set_credentials(0, rotation)?;
+    fleet.set_credentials(0, retired())?;
     rotated.send(())?;
     drop(rotated);
     fleet.wait(0, "to log in with the new password", |state| {
