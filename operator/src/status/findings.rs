@@ -154,7 +154,7 @@ fn remaining(plan: &Plan, available: &Finding, failure: Option<&Failure>) -> Opt
                 &format!("{member} gives up its vote first"),
             );
         }
-        Scaling::Wait { why } => return left(Reason::Scaling, why),
+        Scaling::Wait { why } => return left(Reason::Scaling, &with_trouble(plan, why)),
     }
     match &plan.rollout {
         Rollout::Done => {}
@@ -168,7 +168,7 @@ fn remaining(plan: &Plan, available: &Finding, failure: Option<&Failure>) -> Opt
         Rollout::SwitchOver { from, to, .. } => {
             return left(Reason::RollingOut, &format!("{from} hands over to {to}"));
         }
-        Rollout::Wait { why } => return left(Reason::RollingOut, why),
+        Rollout::Wait { why } => return left(Reason::RollingOut, &with_trouble(plan, why)),
     }
     if plan.config.judged == Judged::NotYet || plan.config.heard == Heard::NotAll {
         return left(
@@ -178,6 +178,15 @@ fn remaining(plan: &Plan, available: &Finding, failure: Option<&Failure>) -> Opt
     }
     let member = plan.members.iter().find(|m| m.health != Health::InSync)?;
     left(Reason::MembersNotReady, &not_in_sync(member))
+}
+
+/// What is waited for, and what Kubernetes or the member says of whoever is in trouble: that may be why.
+fn with_trouble(plan: &Plan, why: &str) -> String {
+    let mut missing = plan.members.iter().filter(|m| m.health != Health::InSync);
+    match missing.find(|m| m.trouble.is_some()) {
+        Some(member) => format!("{why}; {}", not_in_sync(member)),
+        None => why.to_owned(),
+    }
 }
 
 /// Whether the next attempt may bring a set further.

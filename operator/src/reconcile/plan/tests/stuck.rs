@@ -7,7 +7,7 @@ use super::{
     waits::Wait,
     *,
 };
-use crate::rollout::order::Health;
+use crate::rollout::order::{self, Health};
 
 impl World {
     /// The pod of this member does not start, and its process is gone.
@@ -81,4 +81,12 @@ async fn a_pod_that_is_not_made_is_told_with_its_reason() {
         .find(|f| f.kind == ConditionType::Progressing)
         .unwrap();
     assert_eq!(progressing.message, format!("orders-2: {complaint}"));
+    // In the middle of a rollout, too, whose next pod waits for this one.
+    let mut plan = world.plan();
+    let why = "the pod of orders-2 is being replaced";
+    plan.rollout = order::Next::Wait { why: why.into() };
+    let found = findings(&world.set(), &world.observed.view, &plan, None);
+    let ready = found.iter().find(|f| f.kind == ConditionType::Ready);
+    let message = format!("{why}; orders-2: {complaint}");
+    assert_eq!(ready.unwrap().message, message);
 }
